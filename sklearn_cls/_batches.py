@@ -1,0 +1,115 @@
+"""Sequences to padded batches on the device, grouped by length.
+
+Shapes: B sequences, T steps, F features.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from sklearn_cls._sequences import Sequences
+
+LENGTH_JITTER = 0.15  # share of a length: keeps batches from being the same in every epoch
+STEPS_PER_BATCH = 2**15  # of a batch that is only predicted
+
+
+@dataclass
+class SequenceDataset(Dataset):
+    """Some rows of checked sequences, with what is to be learnt from them.
+
+    Attributes
+    ----------
+    sequences : Sequences
+    rows : ndarray of int, (n,)
+        Which of them belong to this data set.
+    y : ndarray of int, (n,)
+        Class codes of the rows.
+    weights : ndarray of float32, (n,)
+        How much the loss of each counts; their mean over the training data is 1.
+    """
+
+    sequences: Sequences
+    rows: np.ndarray
+    y: np.ndarray
+    weights: np.ndarray
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, i):
+        """Return ({"x": (T, F)}, class code), as skorch's own tools index a data set."""
+        return {"x": self.sequences.pad(self.rows[[i]])[0]}, self.y[i]
+
+    @property
+    def lengths(self):
+        """Steps of each sequence, (n,)."""
+        return self.sequences.lengths[self.rows]
+
+    def take(self, i):
+        """Return the data set of items `i`."""
+        return SequenceDataset(self.sequences, self.rows[i], self.y[i], self.weights[i])
+
+    def batch(self, i, device):
+        """Return items `i` as skorch's pair of inputs and targets."""
+        inputs = padded_batch(self.sequences, self.rows[i], device)
+        inputs["sample_weight"] = torch.from_numpy(self.weights[i]).to(device)
+        return inputs, torch.from_numpy(self.y[i]).to(device)
+
+
+@dataclass
+class Batches:
+    """The batches of a data set: shuffled anew in each pass if `rng` is given, else in order."""
+
+    dataset: SequenceDataset
+    batch_size: int
+    device: torch.device
+    rng: np.random.Generator | None = None
+
+    def __len__(self):
+        return -(-len(self.dataset) // self.batch_size)
+
+    def __iter__(self):
+        order = np.arange(len(self.dataset))
+        if self.rng is not None:
+            order = shuffled_by_length(self.dataset.lengths, self.rng)
+        # Of nearly equal sizes: a last batch of one sequence would be a wild update.
+        batches = np.array_split(order, len(self))
+        if self.rng is not None:
+            self.rng.shuffle(batches)
+        for i in batches:
+            yield self.dataset.batch(i, self.device)
+
+
+def shuffled_by_length(lengths, rng):
+    """Return a random order in which neighbours have about the same length."""
+    order = rng.permutation(len(lengths))
+    if lengths.min() == lengths.max():
+        return order
+    jittered = lengths * rng.uniform(1 - LENGTH_JITTER, 1 + LENGTH_JITTER, len(lengths))
+    return order[np.argsort(jittered[order], kind="stable")]
+
+
+def padded_batch(sequences, rows, device):
+    """Return {"x": (B, T, F), "is_padding": (B, T) or None if there is none} on the device."""
+    x, lengths = sequences.pad(rows), sequences.lengths[rows]
+    is_padding = None
+    if lengths.min() < x.shape[1]:
+        is_padding = torch.from_numpy(np.arange(x.shape[1]) >= lengths[:, np.newaxis]).to(device)
+    return {"x": torch.from_numpy(x).to(device), "is_padding": is_padding}
+
+
+def prediction_batches(sequences, device):
+    """Yield (rows, batch) over all sequences, the shortest first, of bounded size."""
+    order = np.argsort(sequences.lengths, kind="stable")
+    lengths = sequences.lengths[order]
+    start = 0
+    while start < len(order):
+        # The last of a batch is its longest: as many as fit when padded to that length.
+        ahead = lengths[start : start + STEPS_PER_BATCH]
+        steps = ahead * np.arange(1, len(ahead) + 1)
+        n_rows = max(1, int(np.searchsorted(steps, STEPS_PER_BATCH, side="right")))
+        rows = order[start : start + n_rows]
+        yield rows, padded_batch(sequences, rows, device)
+        start += n_rows

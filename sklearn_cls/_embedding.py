@@ -1,0 +1,146 @@
+"""Steps to tokens: standardisation, missing values, patches, positions.
+
+Shapes: B sequences, T steps, N tokens, F features, D `d_model`.
+
+Choices: missing values become the training mean, with indicator features if any were seen in
+training; tokens are patches of steps [1], of the steps themselves or of two convolutions over
+them [2]; whatever follows the end of a sequence is zero at every layer, so that padding and the
+edge of an unpadded sequence look alike.
+
+[1] Nie et al., A Time Series is Worth 64 Words, ICLR 2023.
+[2] Wang et al., Time Series Classification from Scratch with Deep Neural Networks, IJCNN 2017.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from sklearn_cls._dropout import Dropout
+
+EMBEDDINGS = ("linear", "conv")
+POSITIONS = ("sinusoidal", "learned", "rope")
+
+
+def sinusoids(n_tokens, d_model, device=None):
+    """Sinusoidal positions of Vaswani et al. (2017): (N, D)."""
+    frequency = 10000 ** (-torch.arange(0, d_model, 2, device=device) / d_model)  # (D / 2,)
+    angle = torch.arange(n_tokens, device=device).unsqueeze(1) * frequency  # (N, D / 2)
+    return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)[:, :d_model]
+
+
+class StepBatchNorm(nn.BatchNorm1d):
+    """Batch norm over the real steps of a batch; padding comes out as zero.
+
+    The running statistics start as the mean of the first batches, so that a network of a few
+    updates does not predict with the statistics it was built with.
+    """
+
+    n_batches = None  # `num_batches_tracked` as a number: reading the tensor waits for a GPU
+
+    def forward(self, x, is_padding):
+        """Normalise x (B, T, D), in which is_padding (B, T) or None marks the padding."""
+        steps = x.flatten(0, 1) if is_padding is None else x[~is_padding]  # (B T, D)
+        if self.training:
+            if self.n_batches is None:
+                self.n_batches = int(self.num_batches_tracked)
+            self.n_batches += 1
+            self.num_batches_tracked += 1
+            self.momentum = max(0.1, 1 / self.n_batches)
+        # One step alone has no deviation: it is normalised by the running statistics.
+        by_batch = self.training and len(steps) > 1
+        steps = F.batch_norm(
+            steps, self.running_mean, self.running_var, self.weight, self.bias,
+            by_batch, self.momentum, self.eps,
+        )  # fmt: skip
+        if is_padding is None:
+            return steps.view_as(x)
+        return steps.new_zeros(x.shape).index_put((~is_padding,), steps)
+
+
+class Convolutions(nn.Module):
+    """Two convolutions over steps with batch norm and GELU: (B, T, F) to (B, T, D)."""
+
+    def __init__(self, n_inputs, d_model):
+        super().__init__()
+        self.convs = nn.ModuleList(
+            nn.Conv1d(n_in, d_model, kernel, padding="same", bias=False)
+            for n_in, kernel in ((n_inputs, 7), (d_model, 5))
+        )
+        self.norms = nn.ModuleList(StepBatchNorm(d_model) for _ in self.convs)
+
+    def forward(self, x, is_padding):
+        """Return features of every step, zero where there is padding."""
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = F.gelu(norm(conv(x.mT).mT, is_padding))  # (B, T, D); GELU keeps zero at zero
+        return x
+
+
+class Embedding(nn.Module):
+    """Padded sequences to tokens: (B, T, F) with NaN for what is missing to (B, N, D).
+
+    Parameters
+    ----------
+    n_features : int
+        F.
+    d_model : int
+        D.
+    kind : {"linear", "conv"}
+        Patches of the standardised steps, or of two convolutions over them.
+    patch_size : int
+        Steps a token; the last token of a sequence may cover fewer.
+    positions : {"sinusoidal", "learned", None}
+        What is added to the tokens ("rope" acts in the attention, not here).
+    max_tokens : int
+        Rows of the learned positions.
+    has_missing : bool
+        Whether to tell the network, by F more inputs, which values are missing.
+    dropout : float
+        Of the tokens.
+    """
+
+    def __init__(
+        self, n_features, d_model, kind, patch_size, positions, max_tokens, has_missing, dropout
+    ):
+        super().__init__()
+        self.patch_size, self.has_missing = patch_size, has_missing
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("scale", torch.ones(n_features))
+        n_inputs = 2 * n_features if has_missing else n_features
+        self.convolutions = Convolutions(n_inputs, d_model) if kind == "conv" else None
+        self.patches = nn.Linear(patch_size * (d_model if kind == "conv" else n_inputs), d_model)
+        self.positions = positions
+        if positions == "learned":
+            self.position = nn.Parameter(0.02 * torch.randn(max_tokens, d_model))
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x, is_padding):
+        """Return tokens (B, N, D) and which of them are padding, (B, N) or None."""
+        x = self.inputs(x, is_padding)
+        if self.convolutions is not None:
+            x = self.convolutions(x, is_padding)  # (B, T, D)
+        tokens = self.patches(self.cut(x))  # (B, N, D)
+        n_tokens, d_model = tokens.shape[1:]
+        if self.positions == "sinusoidal":
+            tokens = tokens + sinusoids(n_tokens, d_model, x.device)
+        elif self.positions == "learned":
+            tokens = tokens + self.position[:n_tokens]
+        # A token is padding if its first step is.
+        is_padding = None if is_padding is None else is_padding[:, :: self.patch_size]
+        return self.dropout(tokens), is_padding
+
+    def inputs(self, x, is_padding):
+        """Standardise, fill and mark what is missing: (B, T, F) or (B, T, 2 F)."""
+        missing = x.isnan()
+        x = ((x - self.mean) / self.scale).masked_fill(missing, 0.0)
+        if not self.has_missing:
+            return x
+        if is_padding is not None:
+            missing = missing & ~is_padding.unsqueeze(-1)
+        return torch.cat([x, missing.to(x.dtype)], -1)
+
+    def cut(self, x):
+        """Cut steps into patches: (B, T, C) to (B, N, P C), zeros after the last step."""
+        if self.patch_size == 1:
+            return x
+        x = F.pad(x, (0, 0, 0, -x.shape[1] % self.patch_size))
+        return x.unflatten(1, (-1, self.patch_size)).flatten(2)

@@ -1,0 +1,110 @@
+"""From parameters and data to what is built: every "auto" is decided here."""
+
+import math
+
+import numpy as np
+
+MAX_TOKENS = 64  # of a sequence of median length: what attention costs grows with tokens
+AUTO_UPDATES = 600  # of the weights: what a small problem needs
+AUTO_MIN_EPOCHS = 10  # what a large one needs
+ARCHITECTURE = (  # what the weights fit, so that training goes on only if it is the same
+    "cls_strategy",
+    "pooling",
+    "depth",
+    "d_model",
+    "n_heads",
+    "dim_feedforward",
+    "activation",
+    "embedding",
+    "positions",
+)
+READ_OFF = ("n_features", "n_classes", "patch_size", "max_tokens", "has_missing", "token_seed")
+
+
+def auto_patch_size(n_steps):
+    """Steps a token, so that a sequence of `n_steps` has at most `MAX_TOKENS` tokens."""
+    return math.ceil(n_steps / MAX_TOKENS)
+
+
+def auto_batch_size(n_sequences):
+    """Return a power of 2 near a tenth of the training sequences, 8 to 128."""
+    return int(2 ** np.clip(round(math.log2(n_sequences / 10)), 3, 7))
+
+
+def auto_max_epochs(n_batches):
+    """Return the epochs that make `AUTO_UPDATES` updates, at least `AUTO_MIN_EPOCHS`."""
+    return max(AUTO_MIN_EPOCHS, math.ceil(AUTO_UPDATES / n_batches))
+
+
+def plan_network(params, train, n_classes, seed, start=None):
+    """Return the parameters of `CLSEncoder`.
+
+    If training goes on from the net `start`, they must be those of its network, which also
+    knows what was once read off the data.
+    """
+    check_heads(params)
+    network = {name: getattr(params, name) for name in (*ARCHITECTURE, "dropout")}
+    if start is not None:
+        known = start.get_params_for("module")
+        check_same(params, known)
+        return {**network, **{name: known[name] for name in READ_OFF}}
+    patch_size = params.patch_size
+    if patch_size == "auto":
+        patch_size = auto_patch_size(int(np.median(train.lengths)))
+    return {
+        **network,
+        "n_features": train.sequences.n_features,
+        "n_classes": n_classes,
+        "patch_size": patch_size,
+        "max_tokens": math.ceil(int(train.lengths.max()) / patch_size),
+        "has_missing": train.sequences.has_missing,
+        "token_seed": seed,
+    }
+
+
+def plan_training(params, n_sequences, *, one_pass=False):
+    """Return the parameters of `Net` for a whole training, or for one pass at a constant `lr`."""
+    batch_size = params.batch_size
+    if batch_size == "auto":
+        batch_size = auto_batch_size(n_sequences)
+    n_batches = math.ceil(n_sequences / batch_size)
+    max_epochs = 1 if one_pass else params.max_epochs
+    if max_epochs == "auto":
+        max_epochs = auto_max_epochs(n_batches)
+    return {
+        "batch_size": batch_size,
+        "max_epochs": max_epochs,
+        "n_updates": max_epochs * n_batches,
+        "warmup_fraction": None if one_pass else params.warmup_fraction,
+        "lr": params.lr,
+        "weight_decay": params.weight_decay,
+        "criterion__label_smoothing": params.label_smoothing,
+        "precision": params.precision,
+    }
+
+
+def check_heads(params):
+    """Check that `d_model` can be shared out to the heads."""
+    d_model, n_heads = params.d_model, params.n_heads
+    if d_model % n_heads:
+        nearest = max(1, round(d_model / n_heads)) * n_heads
+        raise ValueError(
+            f"d_model must be a multiple of n_heads, got d_model={d_model} and n_heads={n_heads}; "
+            f"the nearest that works is d_model={nearest}."
+        )
+    if params.positions == "rope" and d_model // n_heads % 2:
+        raise ValueError(
+            "positions='rope' rotates pairs of entries, so d_model / n_heads must be even, got "
+            f"d_model={d_model} and n_heads={n_heads}; d_model={2 * d_model} works."
+        )
+
+
+def check_same(params, known):
+    """Check that the network to go on from, of parameters `known`, is the one asked for."""
+    names = ARCHITECTURE if params.patch_size == "auto" else (*ARCHITECTURE, "patch_size")
+    for name in names:
+        if getattr(params, name) != known[name]:
+            raise ValueError(
+                f"{name}={getattr(params, name)!r}, but the network to go on from has "
+                f"{known[name]!r}; a fit with warm_start=False starts anew."
+            )

@@ -1,0 +1,110 @@
+"""Where torch runs and with what: device, precision, threads, seeds.
+
+All of it is scoped: nothing the caller set is different afterwards.
+"""
+
+import multiprocessing
+import threading
+import warnings
+from contextlib import contextmanager
+
+import joblib
+import numpy as np
+import torch
+
+_building = threading.Lock()  # the global generator is the process's, not the thread's
+
+
+def resolve_device(device):
+    """Return the `torch.device` that `device` names here.
+
+    "auto" is CUDA if there is any, else the CPU; MPS is used when asked for. With several
+    CUDA devices, parallel workers of a search take them in turn.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(
+            f"device must be 'auto', 'cpu', 'cuda', 'cuda:<number>' or 'mps', got {device!r}."
+        ) from error
+    if device.type == "cuda":
+        n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if device.index is None:
+            device = torch.device("cuda", worker_number() % max(n_devices, 1))
+        if device.index >= n_devices:
+            raise ValueError(
+                f"device={str(device)!r} is not there: torch {torch.__version__} sees "
+                f"{n_devices} CUDA device(s); set device='auto' to use what there is."
+            )
+    elif device.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("device='mps' is not there; set device='auto' to use what there is.")
+    elif device.type not in ("cpu", "mps"):
+        raise ValueError(
+            f"device must be 'auto', 'cpu', 'cuda', 'cuda:<number>' or 'mps', got {str(device)!r}."
+        )
+    return device
+
+
+def worker_number():
+    """Return this process's number among the workers of its pool, 0 in the main process."""
+    identity = multiprocessing.current_process()._identity  # (number of the child, from 1, ...)
+    return identity[-1] - 1 if identity else 0
+
+
+def device_or_cpu(device):
+    """Return `device` if it is there, else the CPU with a warning: a model from elsewhere."""
+    try:
+        return resolve_device(device)
+    except ValueError:
+        warnings.warn(
+            f"This model was trained on device={device!r}, which is not there: it runs on the "
+            "CPU from here on. set_params(device='cpu') makes later fits do so too.",
+            UserWarning,
+            stacklevel=2,
+        )
+        return torch.device("cpu")
+
+
+def autocast(device, precision):
+    """Return the autocast context of `precision` ("auto", "float32", "bfloat16")."""
+    if precision == "auto":
+        has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        precision = "bfloat16" if has_bfloat16 else "float32"
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+@contextmanager
+def torch_threads(n_jobs):
+    """Run torch on `n_jobs` threads: None is as many as it is set to, -1 one per core."""
+    before = torch.get_num_threads()
+    if n_jobs is not None and n_jobs < 0:
+        n_jobs = max(1, joblib.cpu_count() + 1 + n_jobs)
+    try:
+        if n_jobs is not None:
+            torch.set_num_threads(n_jobs)
+        yield
+    finally:
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)
+
+
+@contextmanager
+def initial_weights(seed):
+    """Draw initial weights from `seed`, leaving the global generator as it was."""
+    # `torch.manual_seed` would seed the generators of CUDA devices too; weights are built on
+    # the CPU, the same for every device.
+    with _building, torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def draw_seed(random_state):
+    """Return a seed from `random_state`; None draws from the operating system's entropy."""
+    if random_state is None:
+        random_state = np.random.default_rng()
+        return int(random_state.integers(2**31 - 1))
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31 - 1))
+    return int(random_state)

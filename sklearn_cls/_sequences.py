@@ -1,0 +1,267 @@
+"""What the user gave, as checked float32 sequences: every complaint about X is made here.
+
+Shapes: n sequences, T steps, F features.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.utils.validation import check_array, validate_data
+
+from sklearn_cls._compat import check_feature_names
+
+CHUNK_BYTES = 8 * 2**20  # of float32: what a pass over the data holds at a time
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Checked sequences, read batch by batch.
+
+    Attributes
+    ----------
+    values : ndarray (n, T, F) or list of n float32 arrays (T_i, F)
+        A memory map keeps its dtype and stays on disk; any other array is float32.
+    lengths : ndarray of int, (n,)
+        Steps of each sequence; what an array holds after them is NaN.
+    has_missing : bool
+        Whether a value is NaN within some sequence.
+    """
+
+    values: np.ndarray | list
+    lengths: np.ndarray
+    has_missing: bool
+
+    def __len__(self):
+        return len(self.lengths)
+
+    @property
+    def n_features(self):
+        """F."""
+        return self.values[0].shape[-1]
+
+    def pad(self, rows):
+        """Return the sequences `rows` as one float32 array (B, T, F), NaN after their ends."""
+        n_steps = self.lengths[rows].max()
+        if isinstance(self.values, np.ndarray):
+            # Indexing by an array copies: what is done to a batch never reaches the caller's.
+            return np.asarray(self.values[rows, :n_steps], dtype=np.float32)
+        batch = np.full((len(rows), n_steps, self.n_features), np.nan, dtype=np.float32)
+        for sequence, i in zip(batch, rows, strict=True):
+            sequence[: self.lengths[i]] = self.values[i]
+        return batch
+
+    def mean_and_deviation(self, rows):
+        """Return the mean and deviation of each feature over `rows`, float32 (F,) each.
+
+        In float64, one chunk at a time; 0 and 1 for a feature without values, deviation 1 for
+        one that does not vary.
+        """
+        n, mean, squares = (np.zeros(self.n_features) for _ in range(3))
+        for chunk in self.chunks(rows):
+            chunk = chunk.reshape(-1, self.n_features).astype(np.float64)
+            known = ~np.isnan(chunk)
+            n_new = known.sum(0)
+            total = n + n_new
+            mean_new = np.where(known, chunk, 0).sum(0) / np.maximum(n_new, 1)
+            deviation = np.where(known, chunk - mean_new, 0)
+            shift = (mean_new - mean) * (n_new > 0)
+            # Chan et al. (1979): no difference of large sums, so an offset costs no digits.
+            squares += (deviation**2).sum(0) + shift**2 * n * n_new / np.maximum(total, 1)
+            mean += shift * n_new / np.maximum(total, 1)
+            n = total
+        deviation = np.sqrt(squares / np.maximum(n, 1))
+        # Rounding leaves a constant feature with a deviation of about a unit in the last place.
+        is_constant = deviation <= np.finfo(np.float32).eps * np.abs(mean)
+        return mean.astype(np.float32), np.where(is_constant, 1, deviation).astype(np.float32)
+
+    def chunks(self, rows):
+        """Yield the sequences `rows` as padded arrays of at most about `CHUNK_BYTES`."""
+        n_rows = max(1, CHUNK_BYTES // (4 * self.n_features * int(self.lengths.max())))
+        for start in range(0, len(rows), n_rows):
+            yield self.pad(rows[start : start + n_rows])
+
+
+def check_sequences(estimator, X, *, reset, max_steps=None):
+    """Check X and return it as `Sequences`.
+
+    With `reset`, as in `fit`, `estimator` learns its number of features and their names;
+    otherwise X must agree with them. A 2-D X (n, T) is n univariate sequences: then
+    `n_features_in_` is T, as scikit-learn counts columns, and otherwise F. `max_steps` is
+    what learned positions reach to.
+    """
+    if _is_list_of_sequences(X):
+        sequences = _from_list(X)
+        _check_n_features(estimator, sequences.n_features, reset)
+    elif (X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim) >= 3:
+        sequences = _from_array(_check_numeric(check_array, X, estimator=estimator, allow_nd=True))
+        _check_n_features(estimator, sequences.n_features, reset)
+    else:
+        sequences = _from_array(_check_table(estimator, X, reset)[:, :, np.newaxis])
+    if max_steps is not None and sequences.lengths.max() > max_steps:
+        i = int(sequences.lengths.argmax())
+        raise ValueError(
+            f"X[{i}] has {sequences.lengths[i]} steps, but positions='learned' knows the first "
+            f"{max_steps} only; fit with positions='sinusoidal' or 'rope', or cut X."
+        )
+    return sequences
+
+
+def _is_list_of_sequences(X):
+    """Whether X is a list (or array of objects) of arrays, and not nested lists of numbers."""
+    if isinstance(X, np.ndarray):
+        return X.dtype == object and X.ndim == 1 and len(X) > 0 and np.ndim(X[0]) > 0
+    if not isinstance(X, list | tuple) or len(X) == 0:
+        return False
+    if any(hasattr(x, "shape") for x in X):
+        return any(len(x.shape) > 0 for x in X if hasattr(x, "shape"))
+    try:
+        np.shape(X)
+    except ValueError:  # nested lists of unequal lengths
+        return True
+    return False
+
+
+def _from_list(X):
+    """Return `Sequences` of arrays (T_i, F) or (T_i,)."""
+    values, has_missing = [], False
+    for i, x in enumerate(X):
+        try:
+            with np.errstate(over="ignore"):
+                x = np.asarray(x)
+                _refuse_dtype(f"X[{i}]", x.dtype)
+                x = x.astype(np.float32, copy=False)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"X[{i}] is not an array of numbers: {error}") from error
+        if x.ndim not in (1, 2):
+            raise ValueError(
+                f"X[{i}] has shape {x.shape}; each sequence of a list must be an array of shape "
+                "(steps, features), or (steps,) if there is one feature."
+            )
+        x = x.reshape(len(x), -1) if len(x) else x
+        if x.size == 0:
+            raise _no_steps(i, x.shape)
+        if values and x.shape[1] != values[0].shape[1]:
+            raise ValueError(
+                f"X[{i}] has {x.shape[1]} features, but X[0] has {values[0].shape[1]}; every "
+                "sequence must be (steps, features) with the same features."
+            )
+        if np.isinf(x).any():
+            raise _infinite(i)
+        n_steps = _n_steps(x[np.newaxis])[0]
+        if n_steps == 0:
+            raise _no_steps(i, x.shape, all_missing=True)
+        values.append(x[:n_steps])
+        has_missing = has_missing or bool(np.isnan(values[-1]).any())
+    return Sequences(values, np.array([len(x) for x in values]), has_missing)
+
+
+def _from_array(values):
+    """Return `Sequences` of an array (n, T, F), reading it chunk by chunk."""
+    n, n_steps, n_features = values.shape
+    if n_steps == 0 or n_features == 0:
+        raise _no_steps(0, values.shape[1:])
+    lengths = np.full(n, n_steps)
+    sequences = Sequences(values, lengths, False)
+    has_missing, start = False, 0
+    for chunk in sequences.chunks(np.arange(n)):
+        if not np.isfinite(chunk).all():
+            if np.isinf(chunk).any():
+                raise _infinite(start + int(np.isinf(chunk).any((1, 2)).argmax()))
+            of_chunk = _n_steps(chunk)
+            if not of_chunk.all():
+                raise _no_steps(start + int(of_chunk.argmin()), values.shape[1:], all_missing=True)
+            lengths[start : start + len(chunk)] = of_chunk
+            is_step = np.arange(n_steps) < of_chunk[:, np.newaxis]
+            has_missing = has_missing or bool(np.isnan(chunk[is_step]).any())
+        start += len(chunk)
+    return Sequences(values, lengths, has_missing)
+
+
+def _n_steps(x):
+    """Steps of x (n, T, F) without the all-NaN steps at the end of each sequence: (n,)."""
+    is_known = ~np.isnan(x).all(2)  # (n, T)
+    return np.where(is_known.any(1), x.shape[1] - is_known[:, ::-1].argmax(1), 0)
+
+
+def _check_table(estimator, X, reset):
+    """Check a 2-D X with scikit-learn's own checks: (n, T)."""
+    if reset:
+        X = _check_numeric(validate_data, estimator, X, reset=True)
+        estimator._is_table = True
+        return X
+    if estimator._is_table:
+        return _check_numeric(validate_data, estimator, X, reset=False)
+    X = _check_numeric(check_array, X, estimator=estimator)
+    if estimator.n_features_in_ != 1:
+        raise ValueError(
+            f"X has shape {X.shape}, which is univariate sequences, but this "
+            f"{type(estimator).__name__} was fitted on {estimator.n_features_in_} features a "
+            f"step; pass (n_sequences, n_steps, {estimator.n_features_in_}), for one sequence "
+            "X[np.newaxis]."
+        )
+    return X
+
+
+def _check_n_features(estimator, n_features, reset):
+    """Check the features of 3-D arrays and lists, which scikit-learn's own check miscounts."""
+    if reset:
+        check_feature_names(estimator, None, reset=True)
+        estimator.n_features_in_, estimator._is_table = n_features, False
+        return
+    expected = 1 if estimator._is_table else estimator.n_features_in_
+    if n_features != expected:
+        raise ValueError(
+            f"X has {n_features} features, but {type(estimator).__name__} is expecting "
+            f"{expected} features as input."
+        )
+
+
+def _check_numeric(check, *args, **kwargs):
+    """Call scikit-learn's `check` on X, leaving a memory map as it is."""
+    X = args[-1]
+    dtype = getattr(X, "dtype", None)
+    if isinstance(dtype, np.dtype):
+        _refuse_dtype("X", dtype)
+    is_mapped = isinstance(X, np.memmap)
+    try:
+        with np.errstate(over="ignore"):  # what overflows float32 is refused as infinite
+            X = check(
+                *args,
+                dtype=None if is_mapped else np.float32,
+                ensure_all_finite=False,
+                **kwargs,
+            )
+    except ValueError as error:
+        if "could not convert" in str(error):
+            raise ValueError(f"X must hold numbers: {error}; encode or drop it.") from error
+        raise
+    if X.ndim > 3:
+        raise ValueError(
+            f"X has {X.ndim} dimensions (shape {X.shape}); pass (n_sequences, n_steps, "
+            "n_features), for images X.reshape(len(X), n_rows, -1)."
+        )
+    return X
+
+
+def _refuse_dtype(name, dtype):
+    if dtype.kind == "c":
+        raise ValueError(
+            f"Complex data not supported: {name} has dtype {dtype}; pass real and imaginary parts "
+            "as two features."
+        )
+    if dtype.kind not in "biufO":
+        raise ValueError(
+            f"{name} has dtype {dtype}; sequences must be real numbers: encode text or dates."
+        )
+
+
+def _no_steps(i, shape, all_missing=False):
+    why = "all of its values are NaN" if all_missing else f"shape {shape}"
+    return ValueError(f"X[{i}] has no steps ({why}); every sequence needs at least one. Drop it.")
+
+
+def _infinite(i):
+    return ValueError(
+        f"X[{i}] contains infinity or a value too large for float32; replace it with NaN if it "
+        "is missing, or rescale X."
+    )

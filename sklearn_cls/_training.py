@@ -1,0 +1,284 @@
+"""The network trained through skorch: batches, optimiser, schedule, interrupts.
+
+Shapes: B sequences, T steps, K classes.
+"""
+
+import math
+import warnings
+from copy import deepcopy
+
+import numpy as np
+import torch
+from skorch import NeuralNetClassifier
+from skorch.callbacks import EpochTimer
+from skorch.helper import predefined_split
+from skorch.history import History
+from torch import nn
+
+from sklearn_cls._batches import Batches, prediction_batches
+from sklearn_cls._dropout import seed_generators
+from sklearn_cls._encoder import CLSEncoder
+from sklearn_cls._runtime import autocast, device_or_cpu, initial_weights
+
+MAX_GRADIENT_NORM = 1.0
+
+
+class Net(NeuralNetClassifier):
+    """skorch's net on padded batches, without the work of its defaults that nobody asked for.
+
+    Parameters
+    ----------
+    seed : int
+        Of the initial weights, the dropout masks, the token and the order of batches.
+    precision : {"auto", "float32", "bfloat16"}
+    weight_decay : float
+        Of matrices; biases, norms, positions and the token are exempt.
+    warmup_fraction : float or None
+        Share of all updates in which the step size rises to `lr`, to fall along half a cosine
+        after it; None keeps it at `lr`.
+    n_updates : int
+        All updates of this training.
+    **kwargs
+        Of `skorch.NeuralNetClassifier`.
+    """
+
+    def __init__(
+        self, *args, seed=0, precision="auto", weight_decay=0.0, warmup_fraction=None,
+        n_updates=1, **kwargs,
+    ):  # fmt: skip
+        self.seed, self.precision = seed, precision
+        self.weight_decay, self.warmup_fraction = weight_decay, warmup_fraction
+        self.n_updates = n_updates
+        super().__init__(*args, **kwargs)
+
+    @property
+    def _default_callbacks(self):
+        return [("epoch_timer", EpochTimer())]
+
+    def check_data(self, X, y=None):
+        """Do nothing: the data are checked."""
+
+    def initialize_module(self):
+        """Build the network from `seed`, and give its random layers generators of their own."""
+        with initial_weights(self.seed):
+            super().initialize_module()
+        self.module_.to(self.device)
+        seed_generators(self.module_, self.seed)
+        return self
+
+    def initialize_optimizer(self, triggered_directly=None):
+        """Build AdamW and its schedule."""
+        decay = {True: [], False: []}
+        for name, p in self.module_.named_parameters():
+            # No weight decay on the token: it would pull [CLS] towards 0, where its query
+            # selects nothing.
+            decay[p.ndim > 1 and name != "embedding.position"].append(p)
+        groups = [
+            {"params": decay[True], "weight_decay": self.weight_decay},
+            {"params": decay[False], "weight_decay": 0.0},
+        ]
+        self.optimizer_ = torch.optim.AdamW(groups, lr=self.lr, fused=True)
+        self.schedule_ = torch.optim.lr_scheduler.LambdaLR(self.optimizer_, self.share_of_lr)
+        return self
+
+    def share_of_lr(self, update):
+        """Return the share of `lr` at which update number `update` is made."""
+        if self.warmup_fraction is None:
+            return 1.0
+        n_warmup = math.ceil(self.warmup_fraction * self.n_updates)
+        if update < n_warmup:
+            return (update + 1) / n_warmup
+        progress = (update - n_warmup) / max(self.n_updates - n_warmup, 1)
+        return 0.5 * (1 + math.cos(math.pi * min(progress, 1)))
+
+    def get_iterator(self, dataset, training=False):
+        """Return the batches of a data set, shuffled if they are to be learnt from."""
+        rng = np.random.default_rng(self.seed) if training else None
+        return Batches(dataset, self.batch_size, torch.device(self.device), rng)
+
+    def infer(self, x, **fit_params):
+        """Return the logits of a batch, (B, K)."""
+        with autocast(torch.device(self.device), self.precision):
+            return self.module_(x["x"], x["is_padding"])
+
+    def get_loss(self, y_pred, y_true, X=None, training=False):
+        """Return the mean of the weighted losses of a batch."""
+        return (self.criterion_(y_pred.float(), y_true) * X["sample_weight"]).mean()
+
+    def train_step(self, batch, **fit_params):
+        """Make one update."""
+        self.optimizer_.zero_grad()
+        step = self.train_step_single(batch)
+        named_parameters = list(self.module_.named_parameters())
+        self.notify(
+            "on_grad_computed", named_parameters=named_parameters, batch=batch, training=True
+        )
+        nn.utils.clip_grad_norm_([p for _, p in named_parameters], MAX_GRADIENT_NORM)
+        self.optimizer_.step()
+        self.schedule_.step()
+        return step
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        """Run one pass, waiting for the device at its end only."""
+        if iterator is None:
+            return
+        losses, hits, sizes = [], [], []
+        for batch in iterator:
+            self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch)
+            losses.append(step["loss"].detach())
+            hits.append((step["y_pred"].detach().argmax(1) == batch[1]).sum())
+            sizes.append(len(batch[1]))
+            self.notify("on_batch_end", batch=batch, training=training, **step)
+        losses, hits = torch.stack(losses).tolist(), torch.stack(hits).tolist()
+        loss = sum(a * n for a, n in zip(losses, sizes, strict=True)) / sum(sizes)
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"The {prefix} loss became {loss} in epoch {len(self.history)}; lower lr (now "
+                f"{self.lr}), or look for extreme values in X."
+            )
+        self.history.record(prefix + "_loss", loss)
+        self.history.record(prefix + "_accuracy", sum(hits) / sum(sizes))
+        if training:
+            self.history.record("lr", self.schedule_.get_last_lr()[0])
+
+    def notify(self, method_name, **cb_kwargs):
+        """Call all callbacks, then stop if one asked to, in skorch by KeyboardInterrupt."""
+        getattr(self, method_name)(self, **cb_kwargs)
+        asked_to_stop = False
+        for _, callback in self.callbacks_:
+            try:
+                getattr(callback, method_name)(self, **cb_kwargs)
+            except KeyboardInterrupt:
+                asked_to_stop = True
+        if asked_to_stop:
+            self.asked_to_stop_ = True
+            raise KeyboardInterrupt
+
+    def train(self, dataset):
+        """Train on `dataset` until the last epoch, a callback's wish or an interrupt."""
+        self.asked_to_stop_ = False
+        self.notify("on_train_begin", X=dataset, y=None)
+        try:
+            self.fit_loop(dataset)
+        except KeyboardInterrupt:
+            if not self.asked_to_stop_:
+                n_finished = len(self.finished_epochs())
+                if n_finished == 0:
+                    raise
+                warnings.warn(
+                    f"Training was interrupted in epoch {n_finished + 1} of {self.max_epochs}: "
+                    "the model is usable, but may not be done. Fit again, or go on with "
+                    "warm_start=True.",
+                    UserWarning,
+                    stacklevel=2,
+                )
+        self.notify("on_train_end", X=dataset, y=None)
+        self.module_.eval()
+        return self
+
+    def finished_epochs(self):
+        """Return what was recorded of each finished epoch, without its batches."""
+        rows = [{k: v for k, v in row.items() if k != "batches"} for row in self.history]
+        return [row for row in rows if "dur" in row]
+
+    def without_training(self):
+        """Return the attributes without data sets, callbacks and what was noted of batches."""
+        return {
+            **self.__dict__,
+            "train_split": None,
+            "callbacks": None,
+            "callbacks_": [],
+            "history_": History(self.finished_epochs()),
+        }
+
+    def forget_training(self, *, keep_optimizer=False):
+        """Drop what holds on to data, to callers and, unless it is kept, to the optimiser."""
+        self.__dict__.update(self.without_training())
+        if not keep_optimizer:
+            del self.optimizer_, self.schedule_
+        return self
+
+    def __getstate__(self):
+        """Return what predicting needs, with the weights as arrays."""
+        state = self.without_training()
+        for name in ("module_", "criterion_", "optimizer_", "schedule_"):
+            state.pop(name, None)
+        state["weights"] = {k: v.cpu().numpy() for k, v in self.module_.state_dict().items()}
+        return state
+
+    def __setstate__(self, state):
+        """Build the network again, on the CPU if its device is not there."""
+        weights = state.pop("weights")
+        self.__dict__.update(state)
+        self.device = str(device_or_cpu(self.device))
+        self.initialize_module()
+        self.initialize_criterion()
+        self.module_.load_state_dict({k: torch.tensor(v) for k, v in weights.items()})
+        self.module_.eval()
+
+    @property
+    def max_steps(self):
+        """What learned positions reach to, None where there is no end."""
+        embedding = self.module_.embedding
+        if embedding.positions == "learned":
+            return len(embedding.position) * embedding.patch_size
+        return None
+
+    def compute(self, sequences, function):
+        """Return `function` of padded batches, in the order of `sequences`: (n, ...).
+
+        Where the last axis is steps, shorter batches are filled up with zeros.
+        """
+        device = torch.device(self.device)
+        parts = []
+        with torch.inference_mode(), autocast(device, self.precision):
+            for rows, batch in prediction_batches(sequences, device):
+                parts.append((rows, function(**batch).float().cpu().numpy()))
+        last = parts[-1][1]  # of the longest sequences
+        result = np.zeros((len(sequences), *last.shape[1:]), dtype=np.float32)
+        for rows, part in parts:
+            result[rows, ..., : part.shape[-1]] = part
+        return result
+
+
+def build_net(network, training, *, mean_and_scale, callbacks, valid=None, start=None, **kwargs):
+    """Return a net ready to train.
+
+    Parameters
+    ----------
+    network : dict
+        Parameters of `CLSEncoder`.
+    training, **kwargs
+        Parameters of `Net`.
+    mean_and_scale : tuple of ndarray (F,)
+        By which inputs are standardised, unless `start` knows.
+    callbacks : list
+        Of skorch.
+    valid : SequenceDataset or None
+        What each epoch is validated on.
+    start : Net or None
+        The net to go on from: its weights, and its optimiser if it still has one.
+    """
+    net = Net(
+        CLSEncoder,
+        criterion=nn.CrossEntropyLoss,
+        criterion__reduction="none",
+        train_split=None if valid is None else predefined_split(valid),
+        callbacks=callbacks,
+        verbose=0,
+        **{f"module__{name}": value for name, value in network.items()},
+        **training,
+        **kwargs,
+    ).initialize()
+    if start is None:
+        embedding = net.module_.embedding
+        for buffer, value in zip((embedding.mean, embedding.scale), mean_and_scale, strict=True):
+            buffer.copy_(torch.from_numpy(value))
+    else:
+        net.module_.load_state_dict(start.module_.state_dict())
+        if hasattr(start, "optimizer_"):  # of a partial_fit in this process
+            moments = deepcopy(start.optimizer_.state_dict()["state"])
+            groups = net.optimizer_.state_dict()["param_groups"]  # of today's lr
+            net.optimizer_.load_state_dict({"state": moments, "param_groups": groups})
+    return net
