@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from sklearn_cls._sequences import Sequences
 
 LENGTH_JITTER = 0.15  # share of a length: keeps batches from being the same in every epoch
+SHORT_STEPS = 16
 STEPS_PER_BATCH = 2**15  # of a batch that is only predicted
 
 
@@ -101,7 +102,12 @@ def padded_batch(sequences, rows, device):
 
 
 def prediction_batches(sequences, device):
-    """Yield (rows, batch) over all sequences, the shortest first, of bounded size."""
+    """Yield (rows, batch) over all sequences, the shortest first, of bounded size.
+
+    A batch of less than 4 short sequences is filled up to 4 by repeating them: matrix kernels
+    sum 1 to 3 rows in another order, and a sequence should give the same digits alone as among
+    others. Long ones would pay for it; theirs agree to float32 rounding.
+    """
     order = np.argsort(sequences.lengths, kind="stable")
     lengths = sequences.lengths[order]
     start = 0
@@ -111,5 +117,6 @@ def prediction_batches(sequences, device):
         steps = ahead * np.arange(1, len(ahead) + 1)
         n_rows = max(1, int(np.searchsorted(steps, STEPS_PER_BATCH, side="right")))
         rows = order[start : start + n_rows]
-        yield rows, padded_batch(sequences, rows, device)
+        is_short = len(rows) < 4 and sequences.lengths[rows[-1]] <= SHORT_STEPS
+        yield rows, padded_batch(sequences, np.resize(rows, 4) if is_short else rows, device)
         start += n_rows

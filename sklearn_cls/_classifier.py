@@ -364,7 +364,6 @@ class CLSTransformerClassifier(
             context.call_on_fit_task_end(**hooks, reconstruction_attributes=dict)
         return self
 
-    @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Make one pass over some sequences, at the step size `lr`.
 
@@ -391,6 +390,7 @@ class CLSTransformerClassifier(
         self : CLSTransformerClassifier
             The estimator.
         """
+        self._validate_params()  # scikit-learn's decorator does so in the first call only
         with _unchanged_on_error(self), torch_threads(self.n_jobs):
             start = getattr(self, "net_", None)
             sequences = check_sequences(self, X, reset=start is None, max_steps=_reach(start))

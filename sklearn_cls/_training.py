@@ -234,7 +234,8 @@ class Net(NeuralNetClassifier):
         parts = []
         with torch.inference_mode(), autocast(device, self.precision):
             for rows, batch in prediction_batches(sequences, device):
-                parts.append((rows, function(**batch).float().cpu().numpy()))
+                part = function(**batch)[: len(rows)]
+                parts.append((rows, part.float().cpu().numpy()))
         last = parts[-1][1]  # of the longest sequences
         result = np.zeros((len(sequences), *last.shape[1:]), dtype=np.float32)
         for rows, part in parts:

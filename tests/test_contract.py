@@ -1,0 +1,23 @@
+"""scikit-learn's own checks, for every strategy and every pooling."""
+
+import pytest
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from tests.conftest import small
+
+EXPECTED_FAILURES = {
+    "check_sample_weight_equivalence_on_dense_data": (
+        "weights and repeats are equal in expectation; mini-batches of float32 are not at 1e-7"
+    ),
+}
+ESTIMATORS = [
+    *(small(cls_strategy=s, lr=1e-2) for s in ("learned", "zeros", "fixed", "random")),
+    *(small(pooling=p, lr=1e-2) for p in ("mean", "max", "attention")),
+]
+
+
+# Data with more features than scikit-learn's checks mean, or a 2-D X that is no sequence, ...
+@pytest.mark.filterwarnings("default")
+@parametrize_with_checks(ESTIMATORS, expected_failed_checks=lambda _: EXPECTED_FAILURES)
+def test_scikit_learn_contract(estimator, check):
+    check(estimator)

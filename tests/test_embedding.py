@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+import torch
+
+from sklearn_cls._embedding import Convolutions, Embedding, StepBatchNorm, sinusoids
+
+
+def make(kind="linear", patch_size=1, positions=None, has_missing=False, max_tokens=20):
+    torch.manual_seed(0)
+    return Embedding(2, 8, kind, patch_size, positions, max_tokens, has_missing, 0.0).eval()
+
+
+def test_inputs_are_standardised():
+    embedding = make()
+    x = 5 + 3 * torch.randn(100, 30, 2, generator=torch.Generator().manual_seed(0))
+    embedding.mean.copy_(x.mean((0, 1)))
+    embedding.scale.copy_(x.std((0, 1)))
+    z = embedding.inputs(x, None)
+    assert torch.allclose(z.mean((0, 1)), torch.zeros(2), atol=1e-5)
+    assert torch.allclose(z.std((0, 1)), torch.ones(2), atol=1e-5)
+
+
+def test_a_missing_value_is_the_training_mean():
+    embedding = make()
+    embedding.mean.fill_(7.0)
+    gap, mean = torch.full((1, 4, 2), 3.0), torch.full((1, 4, 2), 3.0)
+    gap[0, 1, 0], mean[0, 1, 0] = torch.nan, 7.0
+    assert torch.equal(embedding(gap, None)[0], embedding(mean, None)[0])
+
+
+def test_the_network_is_told_what_is_missing_if_training_had_gaps():
+    embedding = make(has_missing=True)
+    gap, mean = torch.zeros(1, 4, 2), torch.zeros(1, 4, 2)
+    gap[0, 1, 0] = torch.nan
+    assert not torch.allclose(embedding(gap, None)[0], embedding(mean, None)[0])
+
+
+@pytest.mark.parametrize(("n_steps", "n_tokens"), [(1, 1), (3, 1), (4, 2), (6, 2), (7, 3)])
+@pytest.mark.parametrize("kind", ["linear", "conv"])
+def test_the_last_patch_may_be_shorter(kind, n_steps, n_tokens):
+    tokens, is_padding = make(kind, patch_size=3)(torch.randn(2, n_steps, 2), None)
+    assert tokens.shape == (2, n_tokens, 8)
+    assert is_padding is None
+
+
+def test_a_token_is_padding_if_all_its_steps_are():
+    is_padding = torch.arange(7) >= torch.tensor([[7], [4], [3], [1]])
+    _, of_tokens = make(patch_size=3)(torch.zeros(4, 7, 2), is_padding)
+    expected = [[False] * 3, [False, False, True], [False, True, True], [False, True, True]]
+    assert of_tokens.tolist() == expected
+
+
+def test_a_patch_is_a_linear_map_of_its_steps():
+    embedding = make(patch_size=3)
+    x = torch.randn(1, 6, 2)
+    expected = embedding.patches(x.reshape(1, 2, 6))
+    assert torch.allclose(embedding(x, None)[0], expected)
+
+
+def test_sinusoids_are_those_of_the_paper():
+    table = sinusoids(50, 6)
+    position, i = 13, 2
+    assert table[position, 2 * i].item() == pytest.approx(np.sin(position / 10000 ** (2 * i / 6)))
+    assert table[position, 2 * i + 1].item() == pytest.approx(
+        np.cos(position / 10000 ** (2 * i / 6)), abs=1e-6
+    )
+    assert sinusoids(4, 7).shape == (4, 7)
+
+
+def test_batch_norm_of_a_padded_batch_sees_real_steps_only():
+    x = torch.randn(3, 5, 4)
+    is_padding = torch.arange(5) >= torch.tensor([[5], [2], [4]])
+    ours, theirs = StepBatchNorm(4).train(), torch.nn.BatchNorm1d(4, momentum=1.0).train()
+    y = ours(x, is_padding)
+    assert torch.allclose(y[~is_padding], theirs(x[~is_padding]), atol=1e-6)
+    assert (y[is_padding] == 0).all()
+    assert torch.allclose(ours.running_mean, theirs.running_mean)
+    assert torch.allclose(ours.running_var, theirs.running_var)
+
+
+def test_batch_norm_of_one_step_is_finite():
+    y = StepBatchNorm(4).train()(torch.randn(1, 1, 4), None)
+    assert y.isfinite().all()
+
+
+def test_batch_norm_predicts_with_what_it_saw_after_few_batches():
+    norm = StepBatchNorm(1).train()
+    for _ in range(4):
+        norm(5 + torch.randn(100, 10, 1), None)
+    assert norm.running_mean.item() == pytest.approx(5, abs=0.2)
+
+
+def test_convolutions_leave_padding_at_zero():
+    x = torch.randn(2, 9, 3)
+    is_padding = torch.arange(9) >= torch.tensor([[9], [4]])
+    y = Convolutions(3, 8).train()(x.masked_fill(is_padding.unsqueeze(-1), 0), is_padding)
+    assert (y[is_padding] == 0).all()
+    assert (y[~is_padding] != 0).any()

@@ -1,0 +1,322 @@
+import os
+import threading
+import warnings
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from skorch import callbacks as skorch_callbacks
+from torch import nn
+
+from sklearn_cls import CLSTransformerClassifier
+from sklearn_cls._plan import auto_batch_size, auto_max_epochs, auto_patch_size
+from sklearn_cls._runtime import device_or_cpu, resolve_device, torch_threads
+from sklearn_cls._training import Net
+from tests.conftest import bumps, small
+
+PACKAGE = Path(__file__).parents[1] / "sklearn_cls"
+
+
+def bare_loop(clf, X, y, n_epochs):
+    """Train as `clf` says it does, without skorch: the plainest loop there is."""
+    reference = small(**{**clf.get_params(), "lr": 1e-30, "max_epochs": 1}).fit(X, y)
+    module = reference.module_.train()
+    decayed = [p for n, p in module.named_parameters() if p.ndim > 1]
+    rest = [p for n, p in module.named_parameters() if p.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": decayed, "weight_decay": clf.weight_decay},
+            {"params": rest, "weight_decay": 0},
+        ],
+        lr=clf.lr,
+    )
+    rng = np.random.default_rng(clf.random_state)
+    n_batches = -(-len(X) // clf.batch_size)
+    n_updates, update = n_epochs * n_batches, 0
+    n_warmup = int(np.ceil(clf.warmup_fraction * n_updates))
+    for _ in range(n_epochs):
+        batches = np.array_split(rng.permutation(len(X)), n_batches)
+        rng.shuffle(batches)
+        for rows in batches:
+            share = (update + 1) / n_warmup
+            if update >= n_warmup:
+                share = 0.5 * (1 + np.cos(np.pi * (update - n_warmup) / (n_updates - n_warmup)))
+            for group in optimizer.param_groups:
+                group["lr"] = clf.lr * share
+            loss = nn.functional.cross_entropy(
+                module(torch.from_numpy(X[rows])),
+                torch.from_numpy(y[rows]),
+                label_smoothing=clf.label_smoothing,
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+            optimizer.step()
+            update += 1
+    return module.eval()
+
+
+def test_training_is_the_plain_loop_it_says_it_is(data):
+    X, y = data
+    clf = small(dropout=0.0, embedding="linear", weight_decay=0.1, max_epochs=5).fit(X, y)
+    module = bare_loop(clf, X, y, 5)
+    with torch.inference_mode():
+        expected = module(torch.from_numpy(X)).softmax(-1).numpy()
+    assert np.allclose(clf.predict_proba(X), expected, atol=1e-4)
+
+
+def test_the_step_size_rises_and_falls_to_zero(data):
+    seen = []
+
+    class Watch(skorch_callbacks.Callback):
+        def on_grad_computed(self, net, named_parameters, **kwargs):
+            seen.append(net.optimizer_.param_groups[0]["lr"])
+
+    small(max_epochs=10, lr=0.01, warmup_fraction=0.25, callbacks=[Watch()]).fit(*data)
+    assert len(seen) == 40
+    assert np.argmax(seen) in (9, 10)
+    assert seen[0] == pytest.approx(0.001)
+    assert max(seen) == pytest.approx(0.01)
+    assert seen[-1] < 1e-4
+    assert (np.diff(seen[10:]) < 0).all()
+
+
+def test_biases_norms_positions_and_the_token_are_exempt_from_decay(data):
+    clf = small(positions="learned").partial_fit(*data)
+    names = {id(p): name for name, p in clf.module_.named_parameters()}
+    decayed, exempt = (
+        {names[id(p)] for p in group["params"]} for group in clf.net_.optimizer_.param_groups
+    )
+    assert clf.net_.optimizer_.param_groups[0]["weight_decay"] == 0.01
+    assert clf.net_.optimizer_.param_groups[1]["weight_decay"] == 0
+    assert {"token.value", "embedding.position", "blocks.0.norm1.weight", "head.bias"} <= exempt
+    assert {"blocks.0.qkv.weight", "head.weight", "embedding.patches.weight"} <= decayed
+
+
+def test_auto_scales_with_the_data():
+    assert [auto_batch_size(n) for n in (2, 40, 200, 1000, 40_000, 10**6)] == [
+        8,
+        8,
+        16,
+        128,
+        128,
+        128,
+    ]
+    assert [auto_max_epochs(n) for n in (1, 5, 60, 61, 1000)] == [600, 120, 10, 10, 10]
+    assert [auto_patch_size(t) for t in (1, 64, 65, 128, 315, 6400)] == [1, 1, 2, 2, 5, 100]
+
+
+def test_auto_is_what_is_used():
+    X = [np.zeros((t, 1)) for t in (100, 130, 130, 1000)] * 30
+    clf = small(patch_size="auto", batch_size="auto", max_epochs="auto", d_model=2, n_heads=1)
+    clf.set_params(max_epochs=1).fit(X, np.arange(120) % 2)
+    assert clf.module_.embedding.patch_size == 3
+    assert clf.net_.batch_size == 16
+
+
+def test_skorchs_callbacks_work(data, tmp_path, capsys):
+    scoring = skorch_callbacks.EpochScoring("accuracy", name="acc", lower_is_better=False)
+    on_train = skorch_callbacks.EpochScoring("accuracy", name="acc_train", on_train=True)
+    rows = []
+
+    class Watch(skorch_callbacks.Callback):
+        def on_train_end(self, net, **kwargs):
+            rows.extend(dict(row) for row in net.history)
+
+    callbacks = [
+        ("scores", scoring),
+        on_train,
+        skorch_callbacks.PrintLog(),
+        skorch_callbacks.ProgressBar(),
+        skorch_callbacks.LRScheduler("StepLR", step_size=100),
+        skorch_callbacks.Checkpoint(dirname=tmp_path, monitor=None, f_optimizer=None),
+        skorch_callbacks.GradientNormClipping(0.5),
+        Watch(),
+    ]
+    clf = small(callbacks=callbacks, early_stopping=True, max_epochs=12).fit(*data)
+    assert len(rows) == 12
+    assert [row["acc"] for row in rows] == [row["valid_accuracy"] for row in rows]
+    assert rows[-1]["acc"] > 0.8
+    assert rows[-1]["acc_train"] > 0.8
+    assert clf.callbacks is callbacks
+
+
+def test_a_callback_that_asks_to_stop_stops_training(data):
+    class StopAt3(skorch_callbacks.Callback):
+        def on_epoch_end(self, net, **kwargs):
+            if len(net.history) == 3:
+                raise KeyboardInterrupt
+
+    seen = []
+
+    class Watch(skorch_callbacks.Callback):
+        def on_epoch_end(self, net, **kwargs):
+            seen.append(len(net.history))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clf = small(callbacks=[StopAt3(), Watch()]).fit(*data)
+    assert clf.n_iter_ == 3
+    assert seen == [1, 2, 3]  # the others see the epoch that one of them ends
+
+
+def interrupt(epoch, **params):
+    """Return a classifier, and a training step that Ctrl-C interrupts in `epoch`."""
+    clf = small(max_epochs=6, **params)
+    original = Net.train_step
+
+    def train_step(net, batch, **kwargs):
+        if len(net.history) == epoch and len(net.history[-1]["batches"]) == 2:
+            raise KeyboardInterrupt
+        return original(net, batch, **kwargs)
+
+    return clf, train_step
+
+
+def test_an_interrupt_leaves_a_usable_model_and_a_warning(data, monkeypatch):
+    clf, train_step = interrupt(epoch=5, lr=1e-2)
+    monkeypatch.setattr("sklearn_cls._training.Net.train_step", train_step)
+    with pytest.warns(UserWarning, match=r"interrupted in epoch 5 of 6: the model is usable"):
+        clf.fit(*data)
+    assert clf.n_iter_ == 4
+    assert clf.score(*data) > 0.8
+    assert not clf.module_.training
+
+
+def test_an_interrupt_with_early_stopping_goes_back_to_the_best_epoch(data, monkeypatch):
+    weights = []
+
+    class Watch(skorch_callbacks.Callback):
+        def on_epoch_end(self, net, **kwargs):
+            weights.append(deepcopy(net.module_.state_dict()))
+            if len(weights) == 2:  # the best is over
+                nn.init.normal_(net.module_.head.weight, std=100)
+
+    clf, train_step = interrupt(epoch=5, early_stopping=True, callbacks=[Watch()])
+    monkeypatch.setattr("sklearn_cls._training.Net.train_step", train_step)
+    with pytest.warns(UserWarning, match="interrupted"):
+        clf.fit(*data)
+    losses = [row["valid_loss"] for row in clf.history_]
+    assert len(losses) == 4
+    best = int(np.argmin(losses))
+    assert best == 1
+    for name, value in clf.module_.state_dict().items():
+        assert torch.equal(value, weights[best][name])
+
+
+def test_an_interrupt_before_the_first_epoch_is_raised_and_changes_nothing(data, monkeypatch):
+    clf, train_step = interrupt(epoch=1)
+    monkeypatch.setattr("sklearn_cls._training.Net.train_step", train_step)
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(*data)
+    assert not hasattr(clf, "classes_")
+
+
+def test_verbose_shows_epoch_loss_and_time_left(data, capsys):
+    small(verbose=1, max_epochs=3, early_stopping=True).fit(*data)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    for what in ("3/3", "train_loss=", "valid_loss=", "epoch/s", "<"):
+        assert what in shown.err
+    small(verbose=0, max_epochs=1).fit(*data)
+    assert capsys.readouterr().err == ""
+
+
+def test_n_jobs_is_the_number_of_threads_while_training(data):
+    seen = []
+
+    class Watch(skorch_callbacks.Callback):
+        def on_epoch_end(self, net, **kwargs):
+            seen.append(torch.get_num_threads())
+
+    for n_jobs in (1, 2, None):
+        small(n_jobs=n_jobs, max_epochs=1, callbacks=[Watch()]).fit(*data)
+        assert torch.get_num_threads() == 1
+    assert seen == [1, 2, 1]
+
+
+def test_threads_are_restored_after_an_error():
+    with pytest.raises(RuntimeError), torch_threads(2):
+        raise RuntimeError
+    assert torch.get_num_threads() == 1
+    with torch_threads(-1):
+        assert torch.get_num_threads() >= 1
+
+
+def test_workers_take_cuda_devices_in_turn(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    taken = []
+    for number in range(4):
+        monkeypatch.setattr("sklearn_cls._runtime.worker_number", lambda number=number: number)
+        taken += [str(resolve_device(device)) for device in ("auto", "cuda")]
+        assert str(resolve_device("cuda:1")) == "cuda:1"
+    assert taken == ["cuda:0", "cuda:0", "cuda:1", "cuda:1"] * 2
+
+
+def test_workers_of_a_pool_are_numbered():
+    from joblib import Parallel, delayed
+
+    from sklearn_cls._runtime import worker_number
+
+    numbers = set(Parallel(n_jobs=2)(delayed(_slow_number)() for _ in range(6)))
+    assert len(numbers) == 2
+    assert worker_number() == 0 or os.environ.get("PYTEST_XDIST_WORKER")
+
+
+def _slow_number():
+    import time
+
+    from sklearn_cls._runtime import worker_number
+
+    time.sleep(0.2)
+    return worker_number() % 2
+
+
+def test_a_device_from_elsewhere_falls_back_to_the_cpu():
+    with pytest.warns(UserWarning, match="cuda:99"):
+        assert device_or_cpu("cuda:99") == torch.device("cpu")
+    assert device_or_cpu("cpu") == torch.device("cpu")
+
+
+def test_fits_in_two_threads_give_what_they_give_alone():
+    jobs = {seed: bumps(seed=seed) for seed in (0, 1)}
+
+    def fit(seed):
+        clf = small(random_state=seed, dropout=0.3, cls_strategy="random", n_jobs=1)
+        return clf.fit(*jobs[seed]).predict_proba(jobs[seed][0])
+
+    alone = {seed: fit(seed) for seed in jobs}
+    together = {}
+    threads = [
+        threading.Thread(target=lambda seed=seed: together.update({seed: fit(seed)}))
+        for seed in jobs
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for seed in jobs:
+        assert np.array_equal(alone[seed], together[seed])
+
+
+def test_all_device_work_goes_through_device():
+    for path in PACKAGE.glob("*.py"):
+        text = path.read_text()
+        assert ".cuda(" not in text
+        assert 'torch.device("cuda"' not in text or path.name == "_runtime.py"
+
+
+def test_only_the_training_files_import_skorch():
+    importing = {path.name for path in PACKAGE.glob("*.py") if "skorch import" in path.read_text()
+                 or "from skorch" in path.read_text()}  # fmt: skip
+    assert importing == {"_training.py", "_callbacks.py"}
+
+
+def test_wide_and_deep_does_not_fall_apart(data):
+    clf = CLSTransformerClassifier(
+        depth=6, d_model=128, n_heads=8, max_epochs=4, batch_size=16, random_state=0
+    ).fit(*data)
+    assert clf.loss_curve_[-1] < clf.loss_curve_[0]
