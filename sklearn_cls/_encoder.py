@@ -70,8 +70,11 @@ class Block(nn.Module):
         per_head = (self.n_heads, self.head_size)
         w_q, w_k, w_v = self.qkv.weight.chunk(3)  # (D, D) each
         b_q, b_k, b_v = self.qkv.bias.chunk(3)
-        y = self.norm1(z)
-        q = F.linear(y[:, 0], w_q, b_q).unflatten(-1, per_head) * self.head_size**-0.5  # (B, H, E)
+        # The row is normalised by itself: a slice of y would cost a gradient of the size of y.
+        row, y = z[:, 0], self.norm1(z)
+        q = (
+            F.linear(self.norm1(row), w_q, b_q).unflatten(-1, per_head) * self.head_size**-0.5
+        )  # (B, H, E)
         if rope is None:  # the softmax drops b_k, which shifts all scores of a row alike
             q = torch.einsum("bhe,hed->bhd", q, w_k.unflatten(0, per_head))
             scores = q @ y.mT  # (B, H, N)
@@ -81,8 +84,8 @@ class Block(nn.Module):
         if attend is not None:  # [CLS] is never padding, so no row of the softmax is empty
             scores = scores.masked_fill(~attend.unsqueeze(1), -torch.inf)
         rows = scores.softmax(-1).to(y.dtype) @ y  # (B, H, D)
-        row = torch.einsum("bhd,hed->bhe", rows, w_v.unflatten(0, per_head)).flatten(1) + b_v
-        return self.feed_forward(z[:, 0] + self.dropout(self.out(row))), scores
+        heads = torch.einsum("bhd,hed->bhe", rows, w_v.unflatten(0, per_head)).flatten(1) + b_v
+        return self.feed_forward(row + self.dropout(self.out(heads))), scores
 
     def feed_forward(self, z):
         """Add the feed-forward of each row to it: (..., D)."""

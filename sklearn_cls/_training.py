@@ -13,6 +13,7 @@ from skorch import NeuralNetClassifier
 from skorch.callbacks import EpochTimer
 from skorch.helper import predefined_split
 from skorch.history import History
+from skorch.utils import TeeGenerator
 from torch import nn
 
 from sklearn_cls._batches import Batches, prediction_batches
@@ -109,11 +110,12 @@ class Net(NeuralNetClassifier):
         """Make one update."""
         self.optimizer_.zero_grad()
         step = self.train_step_single(batch)
-        named_parameters = list(self.module_.named_parameters())
+        named_parameters = TeeGenerator(self.get_all_learnable_params())
         self.notify(
             "on_grad_computed", named_parameters=named_parameters, batch=batch, training=True
         )
-        nn.utils.clip_grad_norm_([p for _, p in named_parameters], MAX_GRADIENT_NORM)
+        parameters = [p for group in self.optimizer_.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
         self.optimizer_.step()
         self.schedule_.step()
         return step

@@ -230,7 +230,7 @@ def test_a_progress_bar_shows_the_epochs_of_every_candidate(n_jobs, capfd, monke
     assert "100%" in shown
 
     bar = ProgressBar(max_propagation_depth=None)
-    pipeline = make_pipeline(FunctionTransformer(), small(max_epochs=4))
+    pipeline = make_pipeline("passthrough", small(max_epochs=4))
     pipeline.set_callbacks(bar).fit(X, y)
     assert "CLSTransformerClassifier" in capfd.readouterr().out
 

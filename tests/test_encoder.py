@@ -2,8 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from benchmarks.textbook import Textbook
 from sklearn_cls._encoder import CLSEncoder
-from tests.textbook import Textbook
 
 SIZES = {"n_features": 3, "n_classes": 4, "d_model": 32, "n_heads": 4, "dim_feedforward": 48}
 

@@ -191,6 +191,8 @@ def test_an_interrupt_with_early_stopping_goes_back_to_the_best_epoch(data, monk
     class Watch(skorch_callbacks.Callback):
         def on_epoch_end(self, net, **kwargs):
             weights.append(deepcopy(net.module_.state_dict()))
+
+        def on_epoch_begin(self, net, **kwargs):
             if len(weights) == 2:  # the best is over
                 nn.init.normal_(net.module_.head.weight, std=100)
 

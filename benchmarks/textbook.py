@@ -35,6 +35,7 @@ class Textbook(nn.Module):
             theirs.linear2.load_state_dict(ours.down.state_dict())
 
     def forward(self, x, is_padding=None):
+        """Return logits (B, K), as `CLSEncoder` does."""
         tokens, is_padding = self.embedding(x, is_padding)
         z = torch.cat([self.token(len(x)), tokens], 1)
         if is_padding is not None:

@@ -1,0 +1,85 @@
+"""Anonymous memory of one epoch on a memory map, a small one and one of 2 GB.
+
+Each in a process of its own; RssAnon leaves out the pages of the mapped file, which the system
+takes back when it needs them.
+"""
+
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+from harness import options, report
+
+SHAPE = (500, 8)  # 16 kB a sequence
+
+
+def main():
+    """Measure 20 MB and 2 GB."""
+    args = options(__doc__, rounds=1)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for megabytes in (20, 2000):
+            path = Path(folder) / f"{megabytes}.dat"
+            write(path, n=megabytes * 2**20 // (4 * SHAPE[0] * SHAPE[1]))
+            command = [sys.executable, __file__, "--train", path]
+            out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            before, peak, seconds = map(float, out.split())
+            rows.append({"file_mb": megabytes, "rss_anon_before_mb": before,
+                         "rss_anon_peak_mb": peak, "fit_s": seconds})  # fmt: skip
+    report(rows, args.out)
+    small, large = (row["rss_anon_peak_mb"] for row in rows)
+    print(f"difference of the peaks: {large - small:.0f} MB")
+
+
+def write(path, n):
+    """Write n random sequences, a part at a time."""
+    rng = np.random.default_rng(0)
+    mapped = np.memmap(path, dtype=np.float32, mode="w+", shape=(n, *SHAPE))
+    for start in range(0, n, 1000):
+        part = mapped[start : start + 1000]
+        part[:] = rng.standard_normal(part.shape, dtype=np.float32)
+    mapped.flush()
+
+
+def train(path):
+    """Fit one epoch and print anonymous memory before and at its peak, and seconds."""
+    from sklearn_cls import CLSTransformerClassifier
+
+    n = Path(path).stat().st_size // (4 * SHAPE[0] * SHAPE[1])
+    X = np.memmap(path, dtype=np.float32, mode="r", shape=(n, *SHAPE))
+    y = np.arange(n) % 2
+    before, peak, done = rss_anon(), [0.0], threading.Event()
+
+    def watch():
+        while not done.is_set():
+            peak[0] = max(peak[0], rss_anon())
+            time.sleep(0.01)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    start = time.perf_counter()
+    CLSTransformerClassifier(
+        embedding="linear", max_epochs=1, batch_size=128, random_state=0
+    ).fit(X, y)  # fmt: skip
+    done.set()
+    watcher.join()
+    print(before, peak[0], time.perf_counter() - start)
+
+
+def rss_anon():
+    """Return this process's resident anonymous memory in MB."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon"):
+            return int(line.split()[1]) / 1024
+    raise OSError("this needs the RssAnon of Linux's /proc/self/status")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--train"]:
+        train(sys.argv[2])
+    else:
+        main()

@@ -1,0 +1,58 @@
+"""What the benchmarks share: options, the lines above a table, timing in turn, the CSV."""
+
+import argparse
+import csv
+import platform
+import statistics
+import time
+
+import numpy as np
+import sklearn
+import skorch
+import torch
+
+import sklearn_cls
+
+
+def options(description, *, rounds):
+    """Return the command line's options; `rounds` is the default."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--rounds", type=int, default=rounds, help=f"default {rounds}")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--out", help="CSV to write")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    print(
+        f"# sklearn_cls {sklearn_cls.__version__}, torch {torch.__version__}, scikit-learn "
+        f"{sklearn.__version__}, skorch {skorch.__version__}, numpy {np.__version__}, Python "
+        f"{platform.python_version()}\n# {platform.machine()} cpu, {torch.get_num_threads()} "
+        f"threads, {args.rounds} rounds in turn, medians, seed 0"
+    )
+    return args
+
+
+def in_turn(functions, rounds, warm_up=1):
+    """Return {name: median seconds} of functions called one after the other, round by round."""
+    seconds = {name: [] for name in functions}
+    for i in range(warm_up + rounds):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            if i >= warm_up:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def report(rows, out):
+    """Print rows (a list of dict with the same keys) as a table and write them to a CSV."""
+    names = list(rows[0])
+    cells = [names, *([f"{value:.4g}" if isinstance(value, float) else str(value)
+                       for value in row.values()] for row in rows)]  # fmt: skip
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
+    if out:
+        with open(out, "w", newline="") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(rows)

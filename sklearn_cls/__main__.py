@@ -1,0 +1,154 @@
+"""`python -m sklearn_cls`: which value should the [CLS] token have? A grid search on real data.
+
+Searches CLS strategy x depth on scikit-learn's digits, read as 8 steps (rows) of 8 features
+(pixels), prints what it found, and writes a figure, a table and the best model to `demo/`.
+"""
+
+import time
+from pathlib import Path
+
+import joblib
+import numpy as np
+import sklearn
+import skorch
+import torch
+from sklearn.datasets import load_digits
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split
+
+from sklearn_cls import CLSTransformerClassifier, __version__
+
+STRATEGIES = ("learned", "zeros", "fixed", "random")
+DEPTHS = (1, 2, 4)
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")  # Okabe and Ito, told apart by everyone
+MARKERS = ("o", "s", "^", "D")  # and in grey
+
+
+def main(folder="demo", depths=DEPTHS, **params):
+    """Run the demonstration and return the fitted search and its test accuracy."""
+    import pandas as pd
+
+    start = time.perf_counter()
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    X, y = load_digits(return_X_y=True)
+    X = X.reshape(-1, 8, 8)
+    X_train, X_test, y_train, y_test = train_test_split(
+        X, y, test_size=0.25, stratify=y, random_state=0
+    )
+    n_jobs = min(2, joblib.cpu_count())
+    print(
+        f"sklearn_cls {__version__}, torch {torch.__version__}, scikit-learn "
+        f"{sklearn.__version__}, skorch {skorch.__version__}, {n_jobs} processes\n"
+        f"Digits: {len(X_train)} sequences of 8 rows x 8 pixels to learn from, {len(X_test)} to "
+        f"test on. Searching {len(STRATEGIES)} strategies x {len(depths)} depths, 3 folds each."
+    )
+    # A plain linear embedding: all that mixes the rows is the encoder, and [CLS].
+    clf = CLSTransformerClassifier(
+        **{"embedding": "linear", "max_epochs": 24, "batch_size": 64, "random_state": 0, **params}
+    )
+    search = GridSearchCV(
+        clf,
+        {"cls_strategy": STRATEGIES, "depth": depths},
+        cv=StratifiedKFold(3, shuffle=True, random_state=0),
+        n_jobs=n_jobs,
+    )
+    show_progress(search)
+    search.fit(X_train, y_train)
+    accuracy = search.score(X_test, y_test)
+
+    results = pd.DataFrame(search.cv_results_)
+    results = results.rename(columns=lambda name: name.removeprefix("param_"))
+    columns = ["cls_strategy", "depth", "mean_test_score", "std_test_score"]
+    results = results[[*columns, *(f"split{i}_test_score" for i in range(3)), "mean_fit_time"]]
+    results.to_csv(folder / "results.csv", index=False)
+    joblib.dump(search.best_estimator_, folder / "model.joblib")
+    draw(results, search.best_estimator_, X_test, y_test).savefig(folder / "figure.png", dpi=150)
+
+    print(f"\nAccuracy in cross-validation, mean ± deviation over folds:\n\n{table(results)}\n")
+    best = search.best_params_
+    print(
+        f"Best: cls_strategy={best['cls_strategy']!r}, depth={best['depth']}; test accuracy "
+        f"{accuracy:.3f}.\n\n{conclusion(results)}\n\n"
+        f"Wrote {folder}/figure.png, {folder}/results.csv and {folder}/model.joblib in "
+        f"{time.perf_counter() - start:.0f} s."
+    )
+    return search, accuracy
+
+
+def show_progress(search):
+    """Put scikit-learn's progress bar on the search, where there is one."""
+    try:
+        from sklearn.callback import ProgressBar
+    except ImportError:  # scikit-learn < 1.9
+        search.verbose = 2
+    else:
+        search.set_callbacks(ProgressBar(max_propagation_depth=0))
+
+
+def table(results):
+    """Return the scores as text, a row a strategy and a column a depth."""
+    cells = results.assign(
+        cell=[
+            f"{mean:.3f} ± {std:.3f}"
+            for mean, std in zip(results["mean_test_score"], results["std_test_score"], strict=True)
+        ]
+    )
+    return (
+        cells.pivot(index="cls_strategy", columns="depth", values="cell")
+        .loc[list(STRATEGIES)]
+        .to_string()
+    )
+
+
+def conclusion(results):
+    """Return in a sentence what the table says about the value of [CLS]."""
+    means = results.pivot(index="cls_strategy", columns="depth", values="mean_test_score")
+    noise = 100 * results["std_test_score"].mean()
+    clauses = []
+    for depth in dict.fromkeys((means.columns.min(), means.columns.max())):
+        first, last = means[depth].idxmax(), means[depth].idxmin()
+        gap = 100 * (means[depth].max() - means[depth].min())
+        verdict = "matters" if gap > 2 * noise else "hardly matters"
+        clauses.append(f"{verdict} at depth {depth} ({first} leads {last} by {gap:.1f} points)")
+    return (
+        f"The value of [CLS] {' and '.join(clauses)}, where folds of one setting differ by "
+        f"{noise:.1f} points."
+    )
+
+
+def draw(results, clf, X, y):
+    """Return the figure: error by strategy and depth, and which rows [CLS] reads."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 3.8), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(5, 6))
+    ax = left.subplots()
+    depths = sorted(results["depth"].unique())
+    for i, (strategy, color, marker) in enumerate(zip(STRATEGIES, COLORS, MARKERS, strict=True)):
+        rows = results[results["cls_strategy"] == strategy].sort_values("depth")
+        x = np.arange(len(depths)) + 0.06 * (i - 1.5)  # side by side, so that bars stay apart
+        style = {"color": color, "marker": marker, "capsize": 3, "label": strategy}
+        ax.errorbar(x, 1 - rows["mean_test_score"], rows["std_test_score"], **style)
+    ax.set_yscale("log")  # errors from 2 to 40 %
+    ticks = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+    ax.set_yticks(ticks, [f"{tick:.0%}" for tick in ticks])
+    ax.minorticks_off()
+    ax.set_xticks(range(len(depths)), depths)
+    ax.set(xlabel="depth (blocks)", ylabel="error, mean and deviation over 3 folds")
+    ax.set_title("Value of the [CLS] token")
+    ax.legend(title="cls_strategy")
+
+    attention = clf.cls_attention(X)[:, -1].mean(1)  # (n, 8): last block, mean of heads
+    of_digits = [attention[y == digit].mean(0) for digit in range(10)]
+    right.suptitle("What [CLS] reads: attention to each row of the mean digit")
+    for digit, ax in enumerate(right.subplots(2, 5).flat):
+        ax.imshow(X[y == digit].mean(0), cmap="Greys")
+        widths = 5 * of_digits[digit] / np.max(of_digits)
+        ax.barh(np.arange(8), widths, left=7.8, height=0.8, color=COLORS[0])
+        ax.set(xlim=(-0.5, 13), xticks=[], yticks=[], title=str(digit))
+        ax.spines[:].set_visible(False)
+    return figure
+
+
+if __name__ == "__main__":
+    main()
