@@ -162,7 +162,7 @@ class CLSTransformerClassifier(
     n_features_in_ : int
         Features of a step; for a 2-D X its number of columns, which are the steps.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Column names, if X was a data frame.
 
     n_iter_ : int

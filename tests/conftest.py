@@ -1,15 +1,7 @@
 import numpy as np
 import pytest
-import torch
 
 from sklearn_cls import CLSTransformerClassifier
-
-torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    torch.set_num_threads(1)
 
 
 def small(**params):
