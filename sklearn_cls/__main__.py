@@ -104,15 +104,16 @@ def conclusion(results):
     """Return in a sentence what the table says about the value of [CLS]."""
     means = results.pivot(index="cls_strategy", columns="depth", values="mean_test_score")
     noise = 100 * results["std_test_score"].mean()
-    clauses = []
-    for depth in dict.fromkeys((means.columns.min(), means.columns.max())):
-        first, last = means[depth].idxmax(), means[depth].idxmin()
-        gap = 100 * (means[depth].max() - means[depth].min())
-        verdict = "matters" if gap > 2 * noise else "hardly matters"
-        clauses.append(f"{verdict} at depth {depth} ({first} leads {last} by {gap:.1f} points)")
+
+    def ranking(depth):
+        first, *others = means[depth].sort_values(ascending=False).items()
+        gaps = [f"{name} by {100 * (first[1] - mean):.1f}" for name, mean in others]
+        return f"at depth {depth} {first[0]} leads {', '.join(gaps)} points"
+
+    depths = dict.fromkeys((means.columns.min(), means.columns.max()))
     return (
-        f"The value of [CLS] {' and '.join(clauses)}, where folds of one setting differ by "
-        f"{noise:.1f} points."
+        f"The value of [CLS]: {'; '.join(map(ranking, depths))}; less than {2 * noise:.1f} points, "
+        "twice the deviation over folds, says nothing."
     )
 
 
