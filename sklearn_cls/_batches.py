@@ -48,6 +48,12 @@ class SequenceDataset(Dataset):
         """Steps of each sequence, (n,)."""
         return self.sequences.lengths[self.rows]
 
+    @classmethod
+    def unlabelled(cls, sequences):
+        """Return a data set of all sequences, with class code 0 and weight 1."""
+        n = len(sequences)
+        return cls(sequences, np.arange(n), np.zeros(n, dtype=int), np.ones(n, dtype=np.float32))
+
     def take(self, i):
         """Return the data set of items `i`."""
         return SequenceDataset(self.sequences, self.rows[i], self.y[i], self.weights[i])

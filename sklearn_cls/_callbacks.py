@@ -7,12 +7,28 @@ from skorch.utils import noop
 from tqdm.auto import tqdm
 
 
+class StopTraining(KeyboardInterrupt):
+    """What scikit-learn's callbacks ask for by returning True, and skorch's by an interrupt."""
+
+
 class EpochBar(Callback):
-    """A progress bar with epoch, loss and time left."""
+    """A progress bar with epoch, loss and time left; a context that closes it."""
+
+    def __init__(self, disable):
+        self.disable = disable
+
+    def __enter__(self):
+        """Open the bar."""
+        self.bar_ = tqdm(desc="fit", unit="epoch", disable=self.disable)
+        return self
+
+    def __exit__(self, *error):
+        """Close the bar."""
+        self.bar_.close()
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Open the bar."""
-        self.bar_ = tqdm(total=net.max_epochs, desc="fit", unit="epoch")
+        """Learn how many epochs there will be."""
+        self.bar_.reset(total=net.max_epochs)
 
     def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
         """Move the bar on."""
@@ -20,10 +36,6 @@ class EpochBar(Callback):
         losses = {k: f"{row[k]:.4f}" for k in ("train_loss", "valid_loss") if k in row}
         self.bar_.set_postfix(losses, refresh=False)
         self.bar_.update()
-
-    def on_train_end(self, net, X=None, y=None, **kwargs):
-        """Close the bar."""
-        self.bar_.close()
 
 
 class ScikitLearnCallbacks(Callback):
@@ -53,7 +65,7 @@ class ScikitLearnCallbacks(Callback):
             **self.hooks,
         )
         if stop:
-            raise KeyboardInterrupt
+            raise StopTraining
 
 
 def early_stopping(n_iter_no_change):
@@ -61,3 +73,17 @@ def early_stopping(n_iter_no_change):
     return EarlyStopping(
         monitor="valid_loss", patience=n_iter_no_change, threshold=0, load_best=True, sink=noop
     )
+
+
+def check_callbacks(callbacks):
+    """Return the user's callbacks as a list of what skorch takes."""
+    for item in callbacks or []:
+        callback = item[1] if isinstance(item, tuple) and len(item) == 2 else item
+        if not isinstance(callback, Callback) and not (
+            isinstance(callback, type) and issubclass(callback, Callback)
+        ):
+            raise ValueError(
+                f"callbacks must be skorch callbacks, or tuples of a name and one, got {item!r}; "
+                "those of scikit-learn go to set_callbacks."
+            )
+    return list(callbacks or [])

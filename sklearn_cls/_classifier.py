@@ -13,7 +13,12 @@ from sklearn.base import (
 )
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_cls._callbacks import EpochBar, ScikitLearnCallbacks, early_stopping
+from sklearn_cls._callbacks import (
+    EpochBar,
+    ScikitLearnCallbacks,
+    check_callbacks,
+    early_stopping,
+)
 from sklearn_cls._cls_token import CLS_STRATEGIES
 from sklearn_cls._compat import (
     CallbackSupportMixin,
@@ -24,7 +29,7 @@ from sklearn_cls._compat import (
 )
 from sklearn_cls._embedding import EMBEDDINGS, POSITIONS
 from sklearn_cls._encoder import ACTIVATIONS, POOLINGS
-from sklearn_cls._plan import plan_network, plan_training
+from sklearn_cls._plan import check_together, plan_network, plan_training
 from sklearn_cls._runtime import draw_seed, resolve_device, torch_threads
 from sklearn_cls._sequences import check_sequences
 from sklearn_cls._targets import check_targets, hold_out
@@ -131,7 +136,7 @@ class CLSTransformerClassifier(
 
     warm_start : bool, default=False
         Start `fit` from the weights of the previous one. Classes, features and the parameters
-        of the architecture must be the same.
+        of the architecture must be the same; inputs are standardised as they were there.
 
     device : str or torch.device, default="auto"
         "auto" is CUDA if there is any, else the CPU; or "cpu", "cuda", "cuda:1", "mps". With
@@ -315,6 +320,10 @@ class CLSTransformerClassifier(
     def fit(self, X, y, sample_weight=None):
         """Train on sequences.
 
+        Ctrl-C ends the training with a warning and a usable model: of the best epoch with
+        `early_stopping`, and otherwise of the last update. Before the first epoch is done it
+        is raised, and the estimator is as it was.
+
         Parameters
         ----------
         X : array-like of shape (n_sequences, n_steps, n_features) or (n_sequences, n_steps), \
@@ -339,27 +348,27 @@ class CLSTransformerClassifier(
             If a parameter, X, y or `sample_weight` is not as described, or the loss is no
             longer finite. The estimator is then as it was.
         """
-        with _unchanged_on_error(self), torch_threads(self.n_jobs):
+        bar = EpochBar(disable=not self.verbose)
+        with _unchanged_on_error(self), torch_threads(self.n_jobs), bar:
             start = getattr(self, "net_", None) if self.warm_start else None
+            device, callbacks = self._check_together(start)
             sequences = check_sequences(self, X, reset=start is None, max_steps=_reach(start))
-            self.classes_, train = check_targets(
-                self, sequences, y, sample_weight, start and self.classes_
-            )
-            seed, valid = draw_seed(self.random_state), None
+            classes = None if start is None else self.classes_
+            self.classes_, data = check_targets(self, sequences, y, sample_weight, classes)
+            seed = draw_seed(self.random_state, 0 if start is None else start.n_epochs_so_far)
+            train, valid = data, None
             if self.early_stopping:
-                train, valid = hold_out(train, self.validation_fraction, seed)
+                train, valid = hold_out(data, self.validation_fraction, seed)
+                callbacks.append(early_stopping(self.n_iter_no_change))
             training = plan_training(self, len(train))
 
             metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
             hooks = {"estimator": self, "X": X, "y": y, "metadata": metadata}
             context = self._init_callback_context(max_subtasks=training["max_epochs"])
             context.call_on_fit_task_begin(**hooks)
-            callbacks = [*(self.callbacks or []), ScikitLearnCallbacks(context, hooks)]
-            if self.verbose:
-                callbacks.append(EpochBar())
-            if self.early_stopping:
-                callbacks.append(early_stopping(self.n_iter_no_change))
-            net = self._build(train, training, seed, start, callbacks, valid)
+            callbacks += [bar, ScikitLearnCallbacks(context, hooks)]
+            net = self._build(data, train, training, start, seed=seed, device=device,
+                              callbacks=callbacks, valid=valid)  # fmt: skip
             self.net_ = net.train(train).forget_training()
             context.call_on_fit_task_end(**hooks, reconstruction_attributes=dict)
         return self
@@ -368,7 +377,8 @@ class CLSTransformerClassifier(
         """Make one pass over some sequences, at the step size `lr`.
 
         The first call decides features and classes, and by what inputs are standardised.
-        `max_epochs`, `warmup_fraction` and `early_stopping` are not used.
+        `max_epochs`, `warmup_fraction` and `early_stopping` are not used, and weights count as
+        they are. A copy of the estimator, or one from a file, starts the optimiser anew.
 
         Parameters
         ----------
@@ -393,13 +403,21 @@ class CLSTransformerClassifier(
         self._validate_params()  # scikit-learn's decorator does so in the first call only
         with _unchanged_on_error(self), torch_threads(self.n_jobs):
             start = getattr(self, "net_", None)
+            device, callbacks = self._check_together(start)
+            if self.class_weight == "balanced":
+                raise ValueError(
+                    "class_weight='balanced' needs all sequences at once, which partial_fit never "
+                    "sees; pass a dict of the classes' weights."
+                )
             sequences = check_sequences(self, X, reset=start is None, max_steps=_reach(start))
             if start is not None:
                 classes = self._check_classes(classes)
             self.classes_, data = check_targets(self, sequences, y, sample_weight, classes)
             training = plan_training(self, len(data), one_pass=True)
-            seed = draw_seed(self.random_state)
-            net = self._build(data, training, seed, start, list(self.callbacks or []))
+            seed = draw_seed(self.random_state, 0 if start is None else start.n_epochs_so_far)
+            net = self._build(
+                data, data, training, start, seed=seed, device=device, callbacks=callbacks
+            )
             self.net_ = net.train(data).forget_training(keep_optimizer=True)
         return self
 
@@ -462,7 +480,8 @@ class CLSTransformerClassifier(
         -------
         attention : ndarray of shape (n_sequences, n_blocks, n_heads, n_steps), float32
             The share of each step, a patch's spread evenly over its steps; sums to 1 over the
-            steps of a sequence, and is 0 after its end. What [CLS] gives to itself is left
+            steps of a sequence, and is 0 after its end. `n_steps` is that of the array, or of
+            the longest sequence of a list. What [CLS] gives to itself is left
             out. `n_blocks` is `depth`, or 1 if `pooling` is "attention", whose query joins in
             the last block only.
 
@@ -477,7 +496,7 @@ class CLSTransformerClassifier(
                 f"cls_attention needs a token that attends, and pooling={self.module_.pooling!r} "
                 "has none; fit with pooling='cls' or 'attention'."
             )
-        return self._compute(X, lambda **batch: self.module_.cls_attention(**batch))
+        return self._compute(X, lambda **batch: self.module_.cls_attention(**batch), of_steps=True)
 
     @property
     def module_(self):
@@ -520,35 +539,39 @@ class CLSTransformerClassifier(
         """Return whether there is a trained network."""
         return hasattr(self, "net_")
 
-    def _compute(self, X, function):
+    def _compute(self, X, function, *, of_steps=False):
         """Return `function` of every sequence of X."""
         check_is_fitted(self)
         sequences = check_sequences(self, X, reset=False, max_steps=_reach(self.net_))
         with torch_threads(self.n_jobs):
-            return self.net_.compute(sequences, function)
+            n_last = sequences.n_steps if of_steps else None
+            return self.net_.compute(sequences, function, n_last)
 
-    def _build(self, train, training, seed, start, callbacks, valid=None):
-        """Return the net to train, going on from `start` if there is one."""
-        mean_and_scale = np.zeros(train.sequences.n_features), np.ones(train.sequences.n_features)
+    def _check_together(self, start):
+        """Check what needs no data; return the device and the user's callbacks."""
+        check_together(self, start)
+        return str(resolve_device(self.device)), check_callbacks(self.callbacks)
+
+    def _build(self, data, train, training, start, **kwargs):
+        """Return the net to train on `train`, a part of `data`, going on from `start`."""
+        mean_and_scale = None
         if self.standardize and start is None:
             mean_and_scale = train.sequences.mean_and_deviation(train.rows)
         return build_net(
-            plan_network(self, train, len(self.classes_), seed, start),
+            plan_network(self, data, len(self.classes_), kwargs["seed"], start),
             training,
             mean_and_scale=mean_and_scale,
-            callbacks=callbacks,
-            valid=valid,
             start=start,
-            seed=seed,
-            device=str(resolve_device(self.device)),
             classes=self.classes_,
+            **kwargs,
         )
 
     def _check_classes(self, classes):
         """Check the classes of a later call to `partial_fit` and return those of the first."""
-        if classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+        given = self.classes_ if classes is None else np.unique(classes)
+        if not np.array_equal(given, self.classes_):
             raise ValueError(
-                f"classes={list(classes)!r} differ from those of the first call to partial_fit, "
+                f"classes={given.tolist()} differ from those of the first call to partial_fit, "
                 f"{self.classes_.tolist()}; leave them out."
             )
         return self.classes_

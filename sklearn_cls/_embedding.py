@@ -19,6 +19,7 @@ from sklearn_cls._dropout import Dropout
 
 EMBEDDINGS = ("linear", "conv")
 POSITIONS = ("sinusoidal", "learned", "rope")
+LARGEST = 1e9  # whose square, summed over a layer, float32 still holds
 
 
 def sinusoids(n_tokens, d_model, device=None):
@@ -131,7 +132,8 @@ class Embedding(nn.Module):
     def inputs(self, x, is_padding):
         """Standardise, fill and mark what is missing: (B, T, F) or (B, T, 2 F)."""
         missing = x.isnan()
-        x = ((x - self.mean) / self.scale).masked_fill(missing, 0.0)
+        # Clipped far out, so that a fill value of 1e20 is finite in every layer.
+        x = ((x - self.mean) / self.scale).clamp(-LARGEST, LARGEST).masked_fill(missing, 0.0)
         if not self.has_missing:
             return x
         if is_padding is not None:

@@ -172,7 +172,7 @@ class CLSEncoder(nn.Module):
         if self.pooling == "cls":
             return self.prepend(z, attend)
         rope = self.rotations(1 + z.shape[1], z.device)
-        return z, attend, rope and tuple(table[1:] for table in rope)
+        return z, attend, None if rope is None else tuple(table[1:] for table in rope)
 
     def prepend(self, z, attend):
         """Put the token before the rows of z; it may always be read and has no position."""

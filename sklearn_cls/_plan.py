@@ -36,28 +36,25 @@ def auto_max_epochs(n_batches):
     return max(AUTO_MIN_EPOCHS, math.ceil(AUTO_UPDATES / n_batches))
 
 
-def plan_network(params, train, n_classes, seed, start=None):
+def plan_network(params, data, n_classes, seed, start=None):
     """Return the parameters of `CLSEncoder`.
 
-    If training goes on from the net `start`, they must be those of its network, which also
-    knows what was once read off the data.
+    If training goes on from the net `start`, that knows what was once read off the data.
     """
-    check_heads(params)
     network = {name: getattr(params, name) for name in (*ARCHITECTURE, "dropout")}
     if start is not None:
         known = start.get_params_for("module")
-        check_same(params, known)
         return {**network, **{name: known[name] for name in READ_OFF}}
     patch_size = params.patch_size
     if patch_size == "auto":
-        patch_size = auto_patch_size(int(np.median(train.lengths)))
+        patch_size = auto_patch_size(int(np.median(data.lengths)))
     return {
         **network,
-        "n_features": train.sequences.n_features,
+        "n_features": data.sequences.n_features,
         "n_classes": n_classes,
         "patch_size": patch_size,
-        "max_tokens": math.ceil(int(train.lengths.max()) / patch_size),
-        "has_missing": train.sequences.has_missing,
+        "max_tokens": math.ceil(int(data.lengths.max()) / patch_size),
+        "has_missing": bool(data.sequences.has_gaps[data.rows].any()),
         "token_seed": seed,
     }
 
@@ -83,8 +80,8 @@ def plan_training(params, n_sequences, *, one_pass=False):
     }
 
 
-def check_heads(params):
-    """Check that `d_model` can be shared out to the heads."""
+def check_together(params, start=None):
+    """Check what parameters say together, and against the net to go on from."""
     d_model, n_heads = params.d_model, params.n_heads
     if d_model % n_heads:
         nearest = max(1, round(d_model / n_heads)) * n_heads
@@ -97,10 +94,9 @@ def check_heads(params):
             "positions='rope' rotates pairs of entries, so d_model / n_heads must be even, got "
             f"d_model={d_model} and n_heads={n_heads}; d_model={2 * d_model} works."
         )
-
-
-def check_same(params, known):
-    """Check that the network to go on from, of parameters `known`, is the one asked for."""
+    if start is None:
+        return
+    known = start.get_params_for("module")
     names = ARCHITECTURE if params.patch_size == "auto" else (*ARCHITECTURE, "patch_size")
     for name in names:
         if getattr(params, name) != known[name]:

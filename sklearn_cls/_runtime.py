@@ -78,13 +78,17 @@ def autocast(device, precision):
 @contextmanager
 def torch_threads(n_jobs):
     """Run torch on `n_jobs` threads: None is as many as it is set to, -1 one per core."""
+    if n_jobs == 0:
+        raise ValueError("n_jobs must be None, a number of threads, or -1 for all cores; got 0.")
     before = torch.get_num_threads()
     if n_jobs is not None and n_jobs < 0:
         n_jobs = max(1, joblib.cpu_count() + 1 + n_jobs)
     try:
         if n_jobs is not None:
             torch.set_num_threads(n_jobs)
-        yield
+        # A caller may be in `no_grad` or `inference_mode`, where nothing can be trained.
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
     finally:
         if torch.get_num_threads() != before:
             torch.set_num_threads(before)
@@ -100,11 +104,12 @@ def initial_weights(seed):
         yield
 
 
-def draw_seed(random_state):
-    """Return a seed from `random_state`; None draws from the operating system's entropy."""
-    if random_state is None:
-        random_state = np.random.default_rng()
-        return int(random_state.integers(2**31 - 1))
+def draw_seed(random_state, n_epochs_before=0):
+    """Return a seed from `random_state`; None draws from the operating system's entropy.
+
+    Training that goes on after `n_epochs_before` gets another seed from the same int.
+    """
     if isinstance(random_state, np.random.RandomState):
-        return int(random_state.randint(2**31 - 1))
-    return int(random_state)
+        random_state = random_state.randint(2**31 - 1)
+    entropy = None if random_state is None else (int(random_state), n_epochs_before)
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0] >> 1)

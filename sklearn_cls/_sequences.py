@@ -23,13 +23,13 @@ class Sequences:
         A memory map keeps its dtype and stays on disk; any other array is float32.
     lengths : ndarray of int, (n,)
         Steps of each sequence; what an array holds after them is NaN.
-    has_missing : bool
-        Whether a value is NaN within some sequence.
+    has_gaps : ndarray of bool, (n,)
+        Whether a value is missing within the sequence.
     """
 
     values: np.ndarray | list
     lengths: np.ndarray
-    has_missing: bool
+    has_gaps: np.ndarray
 
     def __len__(self):
         return len(self.lengths)
@@ -38,6 +38,11 @@ class Sequences:
     def n_features(self):
         """F."""
         return self.values[0].shape[-1]
+
+    @property
+    def n_steps(self):
+        """Steps of the array, or of the longest sequence of a list."""
+        return self.values.shape[1] if isinstance(self.values, np.ndarray) else max(self.lengths)
 
     def pad(self, rows):
         """Return the sequences `rows` as one float32 array (B, T, F), NaN after their ends."""
@@ -89,14 +94,11 @@ def check_sequences(estimator, X, *, reset, max_steps=None):
     `n_features_in_` is T, as scikit-learn counts columns, and otherwise F. `max_steps` is
     what learned positions reach to.
     """
-    if _is_list_of_sequences(X):
-        sequences = _from_list(X)
-        _check_n_features(estimator, sequences.n_features, reset)
-    elif (X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim) >= 3:
-        sequences = _from_array(_check_numeric(check_array, X, estimator=estimator, allow_nd=True))
-        _check_n_features(estimator, sequences.n_features, reset)
-    else:
+    if _is_table(X):
         sequences = _from_array(_check_table(estimator, X, reset)[:, :, np.newaxis])
+    else:
+        sequences = read_sequences(X)
+        _check_n_features(estimator, sequences.n_features, reset)
     if max_steps is not None and sequences.lengths.max() > max_steps:
         i = int(sequences.lengths.argmax())
         raise ValueError(
@@ -106,11 +108,28 @@ def check_sequences(estimator, X, *, reset, max_steps=None):
     return sequences
 
 
+def read_sequences(X):
+    """Return an array (n, T, F) or a list of arrays as `Sequences`."""
+    if _is_list_of_sequences(X):
+        return _from_list(X)
+    X = _check_numeric(check_array, X, allow_nd=True)
+    return _from_array(X if X.ndim == 3 else X[:, :, np.newaxis])
+
+
+def _is_table(X):
+    """Whether X is neither a list of sequences nor of 3 or more dimensions."""
+    if isinstance(X, list | tuple) and len(X) == 0:
+        raise ValueError("X is empty: 0 sample(s), and at least one sequence is required.")
+    if _is_list_of_sequences(X):
+        return False
+    return (X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim) < 3
+
+
 def _is_list_of_sequences(X):
-    """Whether X is a list (or array of objects) of arrays, and not nested lists of numbers."""
-    if isinstance(X, np.ndarray):
-        return X.dtype == object and X.ndim == 1 and len(X) > 0 and np.ndim(X[0]) > 0
-    if not isinstance(X, list | tuple) or len(X) == 0:
+    """Whether X is a list, or an array or series of objects, of arrays; not lists of numbers."""
+    if getattr(X, "ndim", None) == 1 and X.dtype == np.dtype(object) and len(X) > 0:
+        return np.ndim(np.asarray(X)[0]) > 0
+    if not isinstance(X, list | tuple):
         return False
     if any(hasattr(x, "shape") for x in X):
         return any(len(x.shape) > 0 for x in X if hasattr(x, "shape"))
@@ -123,13 +142,11 @@ def _is_list_of_sequences(X):
 
 def _from_list(X):
     """Return `Sequences` of arrays (T_i, F) or (T_i,)."""
-    values, has_missing = [], False
+    values = []
     for i, x in enumerate(X):
         try:
             with np.errstate(over="ignore"):
-                x = np.asarray(x)
-                _refuse_dtype(f"X[{i}]", x.dtype)
-                x = x.astype(np.float32, copy=False)
+                x = _as_float32(x, f"X[{i}]")
         except (TypeError, ValueError) as error:
             raise type(error)(f"X[{i}] is not an array of numbers: {error}") from error
         if x.ndim not in (1, 2):
@@ -151,8 +168,16 @@ def _from_list(X):
         if n_steps == 0:
             raise _no_steps(i, x.shape, all_missing=True)
         values.append(x[:n_steps])
-        has_missing = has_missing or bool(np.isnan(values[-1]).any())
-    return Sequences(values, np.array([len(x) for x in values]), has_missing)
+    has_gaps = np.array([np.isnan(x).any() for x in values])
+    return Sequences(values, np.array([len(x) for x in values]), has_gaps)
+
+
+def _as_float32(x, name):
+    x = np.asarray(x) if not hasattr(x, "dtypes") else x
+    if hasattr(x, "dtypes") or x.dtype == object:  # frames may have missing values of their own
+        return check_array(x, dtype=np.float32, ensure_all_finite=False, ensure_2d=False)
+    _refuse_dtype(name, x.dtype)
+    return x.astype(np.float32, copy=False)
 
 
 def _from_array(values):
@@ -160,9 +185,8 @@ def _from_array(values):
     n, n_steps, n_features = values.shape
     if n_steps == 0 or n_features == 0:
         raise _no_steps(0, values.shape[1:])
-    lengths = np.full(n, n_steps)
-    sequences = Sequences(values, lengths, False)
-    has_missing, start = False, 0
+    lengths, has_gaps = np.full(n, n_steps), np.zeros(n, dtype=bool)
+    sequences, start = Sequences(values, lengths, has_gaps), 0
     for chunk in sequences.chunks(np.arange(n)):
         if not np.isfinite(chunk).all():
             if np.isinf(chunk).any():
@@ -172,9 +196,10 @@ def _from_array(values):
                 raise _no_steps(start + int(of_chunk.argmin()), values.shape[1:], all_missing=True)
             lengths[start : start + len(chunk)] = of_chunk
             is_step = np.arange(n_steps) < of_chunk[:, np.newaxis]
-            has_missing = has_missing or bool(np.isnan(chunk[is_step]).any())
+            gaps = np.isnan(chunk).any(2) & is_step
+            has_gaps[start : start + len(chunk)] = gaps.any(1)
         start += len(chunk)
-    return Sequences(values, lengths, has_missing)
+    return sequences
 
 
 def _n_steps(x):
@@ -219,9 +244,9 @@ def _check_n_features(estimator, n_features, reset):
 def _check_numeric(check, *args, **kwargs):
     """Call scikit-learn's `check` on X, leaving a memory map as it is."""
     X = args[-1]
-    dtype = getattr(X, "dtype", None)
-    if isinstance(dtype, np.dtype):
-        _refuse_dtype("X", dtype)
+    for dtype in [*getattr(X, "dtypes", []), getattr(X, "dtype", None)]:  # of columns, of an array
+        if isinstance(dtype, np.dtype):
+            _refuse_dtype("X", dtype)
     is_mapped = isinstance(X, np.memmap)
     try:
         with np.errstate(over="ignore"):  # what overflows float32 is refused as infinite

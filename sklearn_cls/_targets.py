@@ -1,9 +1,10 @@
 """What is to be learnt, as class codes and weights: every complaint about y is made here."""
 
+from numbers import Real
+
 import numpy as np
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import LabelEncoder
-from sklearn.utils import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, check_consistent_length, column_or_1d
 
@@ -35,28 +36,39 @@ def check_targets(estimator, sequences, y, sample_weight, classes=None):
         )
     codes = encoder.transform(y)
     weights = check_sample_weight(sample_weight, codes, dtype=np.float64, ensure_non_negative=True)
-    weights = weights * class_weights(estimator.class_weight, y, encoder.classes_)
     rows = np.flatnonzero(weights)
-    if len(encoder.classes_) < 2 or (classes is None and len(np.unique(codes[rows])) < 2):
+    by_class = class_weights(estimator.class_weight, codes[rows], encoder.classes_)
+    weights = weights[rows] * by_class[codes[rows]]
+    rows, weights = rows[weights > 0], weights[weights > 0]
+    n_left = len(np.unique(codes[rows]))
+    if len(encoder.classes_) < 2 or n_left < (2 if classes is None else 1):
         raise ValueError(
-            "y has one class among the sequences of positive weight; a classifier needs two or "
-            f"more. The classes of y are {encoder.classes_.tolist()}."
+            f"y has {n_left or 'no'} class{'' if n_left == 1 else 'es'} of positive weight; a "
+            f"classifier needs two. y, sample_weight and class_weight decide; the classes of y are "
+            f"{encoder.classes_.tolist()}."
         )
-    weights = (weights[rows] / weights[rows].mean()).astype(np.float32)
-    return encoder.classes_, SequenceDataset(sequences, rows, codes[rows], weights)
+    if classes is None:  # all the data there is: what weights say is relative
+        weights = weights / weights.mean()
+    data = SequenceDataset(sequences, rows, codes[rows], weights.astype(np.float32))
+    return encoder.classes_, data
 
 
-def class_weights(class_weight, y, classes):
-    """Return the weight of each sequence's class, (n,)."""
-    if isinstance(class_weight, dict):
-        known = classes.tolist()
-        unknown = [label for label in class_weight if label not in known]
-        if unknown:
-            raise ValueError(f"class_weight has classes {unknown}, but y has the classes {known}.")
-        wrong = {label: w for label, w in class_weight.items() if not 0 <= w < np.inf}
-        if wrong:
-            raise ValueError(f"class_weight must be finite and not negative, got {wrong}.")
-    return compute_sample_weight(class_weight, y)
+def class_weights(class_weight, codes, classes):
+    """Return the weight of each class, (K,)."""
+    if class_weight == "balanced":
+        counts = np.bincount(codes, minlength=len(classes))
+        return len(codes) / (len(classes) * np.maximum(counts, 1))
+    known, class_weight = classes.tolist(), class_weight or {}
+    unknown = [label for label in class_weight if label not in known]
+    if unknown:
+        raise ValueError(f"class_weight has classes {unknown}, but y has the classes {known}.")
+    for label, weight in class_weight.items():
+        if not isinstance(weight, Real) or not 0 <= weight < np.inf:
+            raise ValueError(
+                f"class_weight must be finite numbers that are not negative, got {weight!r} for "
+                f"class {label!r}."
+            )
+    return np.array([class_weight.get(label, 1.0) for label in known], dtype=np.float64)
 
 
 def hold_out(data, validation_fraction, seed):

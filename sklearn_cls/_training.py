@@ -5,21 +5,24 @@ Shapes: B sequences, T steps, K classes.
 
 import math
 import warnings
+from contextlib import suppress
 from copy import deepcopy
 
 import numpy as np
 import torch
 from skorch import NeuralNetClassifier
-from skorch.callbacks import EpochTimer
+from skorch.callbacks import EpochTimer, PassthroughScoring
 from skorch.helper import predefined_split
 from skorch.history import History
 from skorch.utils import TeeGenerator
 from torch import nn
 
-from sklearn_cls._batches import Batches, prediction_batches
+from sklearn_cls._batches import Batches, SequenceDataset, prediction_batches
+from sklearn_cls._callbacks import ScikitLearnCallbacks, StopTraining
 from sklearn_cls._dropout import seed_generators
 from sklearn_cls._encoder import CLSEncoder
 from sklearn_cls._runtime import autocast, device_or_cpu, initial_weights
+from sklearn_cls._sequences import read_sequences
 
 MAX_GRADIENT_NORM = 1.0
 
@@ -39,22 +42,28 @@ class Net(NeuralNetClassifier):
         after it; None keeps it at `lr`.
     n_updates : int
         All updates of this training.
+    n_epochs_before : int
+        Passes made before this training, by the nets it goes on from.
     **kwargs
         Of `skorch.NeuralNetClassifier`.
     """
 
     def __init__(
         self, *args, seed=0, precision="auto", weight_decay=0.0, warmup_fraction=None,
-        n_updates=1, **kwargs,
+        n_updates=1, n_epochs_before=0, **kwargs,
     ):  # fmt: skip
         self.seed, self.precision = seed, precision
         self.weight_decay, self.warmup_fraction = weight_decay, warmup_fraction
-        self.n_updates = n_updates
+        self.n_updates, self.n_epochs_before = n_updates, n_epochs_before
         super().__init__(*args, **kwargs)
 
     @property
     def _default_callbacks(self):
-        return [("epoch_timer", EpochTimer())]
+        return [
+            ("epoch_timer", EpochTimer()),
+            ("train_loss", PassthroughScoring("train_loss", on_train=True)),
+            ("valid_loss", PassthroughScoring("valid_loss")),
+        ]
 
     def check_data(self, X, y=None):
         """Do nothing: the data are checked."""
@@ -78,8 +87,12 @@ class Net(NeuralNetClassifier):
             {"params": decay[True], "weight_decay": self.weight_decay},
             {"params": decay[False], "weight_decay": 0.0},
         ]
-        self.optimizer_ = torch.optim.AdamW(groups, lr=self.lr, fused=True)
-        self.schedule_ = torch.optim.lr_scheduler.LambdaLR(self.optimizer_, self.share_of_lr)
+        lr = self.lr * self.share_of_lr(0)
+        self.optimizer_ = torch.optim.AdamW(groups, lr=lr, fused=True)
+        # By a factor at each update, so that the schedule of a callback multiplies with it.
+        self.schedule_ = torch.optim.lr_scheduler.MultiplicativeLR(
+            self.optimizer_, lambda i: self.share_of_lr(i) / self.share_of_lr(i - 1)
+        )
         return self
 
     def share_of_lr(self, update):
@@ -89,8 +102,14 @@ class Net(NeuralNetClassifier):
         n_warmup = math.ceil(self.warmup_fraction * self.n_updates)
         if update < n_warmup:
             return (update + 1) / n_warmup
-        progress = (update - n_warmup) / max(self.n_updates - n_warmup, 1)
-        return 0.5 * (1 + math.cos(math.pi * min(progress, 1)))
+        progress = (update - n_warmup) / (self.n_updates + 1 - n_warmup)  # below 1
+        return 0.5 * (1 + math.cos(math.pi * progress))
+
+    def get_dataset(self, X, y=None):
+        """Return sequences as a data set."""
+        if isinstance(X, SequenceDataset):
+            return X
+        return SequenceDataset.unlabelled(read_sequences(X))
 
     def get_iterator(self, dataset, training=False):
         """Return the batches of a data set, shuffled if they are to be learnt from."""
@@ -124,48 +143,53 @@ class Net(NeuralNetClassifier):
         """Run one pass, waiting for the device at its end only."""
         if iterator is None:
             return
-        losses, hits, sizes = [], [], []
+        losses, hits, n = [], [], 0
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch)
             losses.append(step["loss"].detach())
             hits.append((step["y_pred"].detach().argmax(1) == batch[1]).sum())
-            sizes.append(len(batch[1]))
+            n += len(batch[1])
+            self.history.record_batch(prefix + "_batch_size", len(batch[1]))
             self.notify("on_batch_end", batch=batch, training=training, **step)
-        losses, hits = torch.stack(losses).tolist(), torch.stack(hits).tolist()
-        loss = sum(a * n for a, n in zip(losses, sizes, strict=True)) / sum(sizes)
-        if not math.isfinite(loss):
-            raise ValueError(
-                f"The {prefix} loss became {loss} in epoch {len(self.history)}; lower lr (now "
-                f"{self.lr}), or look for extreme values in X."
-            )
-        self.history.record(prefix + "_loss", loss)
-        self.history.record(prefix + "_accuracy", sum(hits) / sum(sizes))
+        losses = torch.stack(losses).tolist()
+        for row, loss in zip(self.history[-1]["batches"][-len(losses) :], losses, strict=True):
+            row[prefix + "_loss"] = loss  # of which skorch makes the epoch's
+            if not math.isfinite(loss):
+                raise ValueError(
+                    f"The {prefix} loss became {loss} in epoch {len(self.history)}; lower lr (now "
+                    f"{self.lr}), or look for extreme values in X."
+                )
+        self.history.record(prefix + "_accuracy", torch.stack(hits).sum().item() / n)
         if training:
-            self.history.record("lr", self.schedule_.get_last_lr()[0])
+            self.history.record("lr", self.optimizer_.param_groups[0]["lr"])
 
     def notify(self, method_name, **cb_kwargs):
-        """Call all callbacks, then stop if one asked to, in skorch by KeyboardInterrupt."""
+        """Call all callbacks, then stop if one asked to."""
         getattr(self, method_name)(self, **cb_kwargs)
         asked_to_stop = False
         for _, callback in self.callbacks_:
             try:
                 getattr(callback, method_name)(self, **cb_kwargs)
+            except StopTraining:
+                asked_to_stop = True
             except KeyboardInterrupt:
+                # skorch's way to ask; but scikit-learn's callbacks, which may score for long,
+                # ask by another, so that this is the user's Ctrl-C.
+                if isinstance(callback, ScikitLearnCallbacks):
+                    raise
                 asked_to_stop = True
         if asked_to_stop:
-            self.asked_to_stop_ = True
-            raise KeyboardInterrupt
+            raise StopTraining
 
     def train(self, dataset):
         """Train on `dataset` until the last epoch, a callback's wish or an interrupt."""
-        self.asked_to_stop_ = False
-        self.notify("on_train_begin", X=dataset, y=None)
         try:
+            self.notify("on_train_begin", X=dataset, y=None)
             self.fit_loop(dataset)
-        except KeyboardInterrupt:
-            if not self.asked_to_stop_:
-                n_finished = len(self.finished_epochs())
+        except KeyboardInterrupt as interrupt:
+            n_finished = len(self.finished_epochs())
+            if not isinstance(interrupt, StopTraining):
                 if n_finished == 0:
                     raise
                 warnings.warn(
@@ -175,9 +199,19 @@ class Net(NeuralNetClassifier):
                     UserWarning,
                     stacklevel=2,
                 )
-        self.notify("on_train_end", X=dataset, y=None)
+            elif n_finished == 0:
+                raise RuntimeError(
+                    "A callback asked to stop before the first epoch was done: there is no model."
+                ) from interrupt
+        with suppress(StopTraining):
+            self.notify("on_train_end", X=dataset, y=None)
         self.module_.eval()
         return self
+
+    @property
+    def n_epochs_so_far(self):
+        """Passes made by this training and those it went on from."""
+        return self.n_epochs_before + len(self.finished_epochs())
 
     def finished_epochs(self):
         """Return what was recorded of each finished epoch, without its batches."""
@@ -207,11 +241,19 @@ class Net(NeuralNetClassifier):
         for name in ("module_", "criterion_", "optimizer_", "schedule_"):
             state.pop(name, None)
         state["weights"] = {k: v.cpu().numpy() for k, v in self.module_.state_dict().items()}
+        rows = state["history_"]
+        if len({tuple(row) for row in rows}) == 1:  # as columns, a third of the bytes of rows
+            state["history_"] = {name: np.array([row[name] for row in rows]) for name in rows[0]}
         return state
 
     def __setstate__(self, state):
         """Build the network again, on the CPU if its device is not there."""
-        weights = state.pop("weights")
+        weights, history = state.pop("weights"), state["history_"]
+        if isinstance(history, dict):
+            columns = (column.tolist() for column in history.values())
+            state["history_"] = History(
+                dict(zip(history, row, strict=True)) for row in zip(*columns, strict=True)
+            )
         self.__dict__.update(state)
         self.device = str(device_or_cpu(self.device))
         self.initialize_module()
@@ -227,10 +269,10 @@ class Net(NeuralNetClassifier):
             return len(embedding.position) * embedding.patch_size
         return None
 
-    def compute(self, sequences, function):
-        """Return `function` of padded batches, in the order of `sequences`: (n, ...).
+    def compute(self, sequences, function, n_last=None):
+        """Return `function` of padded batches, in the order of `sequences`: (n, ..., n_last).
 
-        Where the last axis is steps, shorter batches are filled up with zeros.
+        Shorter last axes, where they are steps, are filled up with zeros.
         """
         device = torch.device(self.device)
         parts = []
@@ -238,8 +280,8 @@ class Net(NeuralNetClassifier):
             for rows, batch in prediction_batches(sequences, device):
                 part = function(**batch)[: len(rows)]
                 parts.append((rows, part.float().cpu().numpy()))
-        last = parts[-1][1]  # of the longest sequences
-        result = np.zeros((len(sequences), *last.shape[1:]), dtype=np.float32)
+        *shape, n_default = parts[0][1].shape[1:]
+        result = np.zeros((len(sequences), *shape, n_last or n_default), dtype=np.float32)
         for rows, part in parts:
             result[rows, ..., : part.shape[-1]] = part
         return result
@@ -254,8 +296,8 @@ def build_net(network, training, *, mean_and_scale, callbacks, valid=None, start
         Parameters of `CLSEncoder`.
     training, **kwargs
         Parameters of `Net`.
-    mean_and_scale : tuple of ndarray (F,)
-        By which inputs are standardised, unless `start` knows.
+    mean_and_scale : tuple of ndarray (F,), or None
+        By which inputs are standardised.
     callbacks : list
         Of skorch.
     valid : SequenceDataset or None
@@ -271,14 +313,15 @@ def build_net(network, training, *, mean_and_scale, callbacks, valid=None, start
         callbacks=callbacks,
         verbose=0,
         **{f"module__{name}": value for name, value in network.items()},
+        n_epochs_before=0 if start is None else start.n_epochs_so_far,
         **training,
         **kwargs,
     ).initialize()
-    if start is None:
+    if start is None and mean_and_scale is not None:
         embedding = net.module_.embedding
         for buffer, value in zip((embedding.mean, embedding.scale), mean_and_scale, strict=True):
             buffer.copy_(torch.from_numpy(value))
-    else:
+    elif start is not None:
         net.module_.load_state_dict(start.module_.state_dict())
         if hasattr(start, "optimizer_"):  # of a partial_fit in this process
             moments = deepcopy(start.optimizer_.state_dict()["state"])

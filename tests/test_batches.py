@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 def dataset(lengths):
     values = [np.full((t, 1), i, dtype=np.float32) for i, t in enumerate(lengths)]
-    sequences = Sequences(values, np.array(lengths), False)
+    sequences = Sequences(values, np.array(lengths), np.zeros(len(lengths), bool))
     n = len(lengths)
     return SequenceDataset(sequences, np.arange(n), np.arange(n), np.ones(n, np.float32))
 

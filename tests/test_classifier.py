@@ -113,6 +113,13 @@ def test_cls_attention_finds_the_bump():
     assert share > 2 * bump.mean()
 
 
+def test_cls_attention_has_the_steps_of_the_array(fitted):
+    Z = np.full((3, 30, 2), np.nan)
+    Z[:, :11] = 0
+    assert fitted.cls_attention(Z).shape[-1] == 30
+    assert fitted.cls_attention(Z[:, :12]).shape[-1] == 12
+
+
 def test_cls_attention_of_unequal_lengths_ends_where_the_sequence_does(data):
     clf = small(patch_size=3).fit(*data)
     attention = clf.cls_attention([np.zeros((5, 2)), np.zeros((11, 2))])
@@ -246,6 +253,20 @@ def test_weights_move_the_decision(data):
     assert np.array_equal(weighted.predict_proba(noise), by_class.predict_proba(noise))
 
 
+def test_partial_fit_takes_weights_as_they_are(data):
+    X, y = data
+    clf = small().partial_fit(X, y)
+    half = copy.deepcopy(clf).partial_fit(X[y == 1], y[y == 1], sample_weight=np.full(30, 1e-9))
+    full = copy.deepcopy(clf).partial_fit(X[y == 1], y[y == 1])
+    by_class = small(class_weight={1: 1e-9}).partial_fit(X, y, classes=[0, 1])
+    assert np.abs(half.predict_proba(X) - full.predict_proba(X)).max() > 0.01
+    assert np.isfinite(by_class.partial_fit(X[y == 0], y[y == 0]).predict_proba(X)).all()
+    with pytest.raises(ValueError, match="y has no classes of positive weight"):
+        by_class.set_params(class_weight={1: 0}).partial_fit(X[y == 1], y[y == 1])
+    with pytest.raises(ValueError, match="class_weight='balanced' needs all sequences at once"):
+        small(class_weight="balanced").partial_fit(X, y)
+
+
 def test_balanced_weights_undo_an_imbalance():
     X, y = bumps(n=100)
     y[::4] = 1
@@ -263,8 +284,11 @@ def test_a_sequence_of_weight_0_is_as_if_it_were_not_there(data):
     weights = keep.astype(float)
     spoilt = X.copy()
     spoilt[~keep] = 1e6  # would spoil the standardisation too
-    left_out = small().fit(X[keep], y[keep]).predict_proba(X)
-    assert np.allclose(small().fit(spoilt, y, weights).predict_proba(X), left_out, atol=1e-5)
+    spoilt[~keep, 3] = np.nan  # and would be told to the network
+    for class_weight in (None, "balanced"):
+        clf = small(class_weight=class_weight)
+        left_out = clf.fit(X[keep], y[keep]).predict_proba(X)
+        assert np.allclose(clf.fit(spoilt, y, weights).predict_proba(X), left_out, atol=1e-5)
 
 
 def test_early_stopping_restores_the_best_epoch(data):
@@ -299,6 +323,17 @@ def test_early_stopping_holds_out_its_fraction_by_class():
     assert np.bincount(y[valid.rows]).tolist() == [19, 1]
     assert not set(train.rows) & set(valid.rows)
     assert len(train) == 80
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_learned_positions_reach_a_held_out_sequence(seed, data):
+    X = [x[:10] for x in data[0]]
+    X[0] = data[0][0]
+    clf = small(
+        positions="learned", early_stopping=True, validation_fraction=0.5, random_state=seed,
+        max_epochs=1,
+    ).fit(X, data[1])  # fmt: skip
+    assert clf.module_.embedding.position.shape == (20, 16)
 
 
 def test_early_stopping_needs_two_of_each_class():
@@ -357,7 +392,7 @@ def test_partial_fit_knows_classes_its_first_part_lacks(data):
         clf.partial_fit(X, np.where(y == 1, 5, 0))
     with pytest.raises(ValueError, match=r"classes=\[0, 1\] differ"):
         clf.partial_fit(X, y, classes=[0, 1])
-    with pytest.raises(ValueError, match="one class"):
+    with pytest.raises(ValueError, match="y has 1 class"):
         small().partial_fit(X[y == 0], y[y == 0])
 
 
@@ -408,7 +443,7 @@ def test_partial_fit_keeps_the_moments_of_the_optimiser(data):
             {"class_weight": {0: 1, "a": 2}},
             r"class_weight has classes \['a'\], .* classes \[0, 1\]",
         ),
-        ({"class_weight": {0: 1, 1: -2}}, r"class_weight must be finite .* got {1: -2}"),
+        ({"class_weight": {0: 1, 1: -2}}, r"class_weight must be finite .* got -2 for class 1"),
     ],
     ids=str,
 )
@@ -431,7 +466,7 @@ def test_a_device_that_is_not_there_is_named(data):
     [
         (None, None, "requires y to be passed, but the target y is None"),
         (np.zeros(59), None, r"inconsistent numbers of samples: \[60, 59\]"),
-        (np.zeros(60), None, "y has one class"),
+        (np.zeros(60), None, "y has 1 class of positive weight"),
         (np.linspace(0, 1, 60), None, "Unknown label type: continuous"),
         (np.arange(120).reshape(60, 2), None, "y should be a 1d array"),
         (np.where(np.arange(60) == 3, np.nan, 1.0), None, "Input y contains NaN"),
@@ -439,7 +474,7 @@ def test_a_device_that_is_not_there_is_named(data):
         ("y", np.zeros(60), "[Ss]ample weights must contain at least one non-zero"),
         ("y", np.ones(59), "sample_weight.shape"),
         ("y", np.full(60, np.nan), "sample_weight contains NaN"),
-        ("y", np.arange(60) % 2 == 0, "y has one class among the sequences of positive weight"),
+        ("y", np.arange(60) % 2 == 0, "y has 1 class of positive weight"),
     ],
 )
 def test_wrong_targets_and_weights_are_named(y, weight, message, data):
@@ -491,6 +526,16 @@ def test_a_file_of_a_model_holds_weights_and_little_else(tmp_path, data):
         joblib.dump(clf, tmp_path / "model.joblib")
         n_bytes = sum(p.numel() * p.element_size() for p in clf.module_.parameters())
         assert (tmp_path / "model.joblib").stat().st_size < 1.5 * n_bytes + 64 * 1024
+
+
+def test_a_long_history_keeps_a_file_small(tmp_path):
+    X, y = bumps(n=20)
+    params = {"embedding": "linear", "depth": 1, "max_epochs": 600, "batch_size": 64}
+    clf = small(**params, early_stopping=True, n_iter_no_change=600).fit(X, y)
+    joblib.dump(clf, tmp_path / "model.joblib")
+    n_bytes = sum(p.numel() * p.element_size() for p in clf.module_.parameters())
+    assert (tmp_path / "model.joblib").stat().st_size < 1.5 * n_bytes + 64 * 1024
+    assert joblib.load(tmp_path / "model.joblib").history_ == clf.history_
 
 
 def test_a_model_predicts_the_same_in_a_new_process(tmp_path, fitted, data):
@@ -552,10 +597,27 @@ def test_bfloat16_trains_on_the_cpu_too(data):
 def test_40_and_4000_sequences_both_train_well_by_default():
     for n in (40, 4000):
         X, y = bumps(n=n, n_steps=8)
-        clf = CLSTransformerClassifier(random_state=0, d_model=16, n_heads=1).fit(X, y)
+        clf = CLSTransformerClassifier(random_state=0).fit(X, y)
         assert clf.score(*bumps(seed=1, n_steps=8)) > 0.95
         n_updates = clf.n_iter_ * -(-n // clf.net_.batch_size)
         assert 300 <= n_updates <= 1000
+
+
+@pytest.mark.parametrize("embedding", ["linear", "conv"])
+@pytest.mark.parametrize("value", [1e20, -1e38, 9.97e36])
+def test_an_extreme_value_gives_finite_probabilities(value, embedding, data):
+    X = data[0].copy()
+    X[0, 3, 1] = value
+    clf = small(embedding=embedding, max_epochs=1).fit(*data)
+    assert np.isfinite(clf.predict_proba(X)).all()
+    assert np.isfinite(clf.transform(X)).all()
+    assert np.array_equal(clf.predict_proba(X[1:]), clf.predict_proba(data[0][1:]))
+
+
+def test_parameters_are_checked_before_data(data):
+    for params in ({"d_model": 30, "n_heads": 4}, {"device": "gpu"}, {"depth": 0}):
+        with pytest.raises(ValueError, match=next(iter(params))):
+            small(**params).fit("no data", None)
 
 
 def test_no_warning_is_given_for_data_that_are_fine(data):

@@ -67,21 +67,28 @@ def test_arrays_of_objects_nested_lists_and_frames_hold_sequences_too():
     assert padded(frames).shape == (3, 5, 2)
 
 
+def test_series_of_arrays_and_frames_with_missing_values_of_their_own_are_read():
+    X = [RNG.normal(size=(t, 2)).astype(np.float32) for t in (3, 1, 5)]
+    assert np.array_equal(padded(pd.Series(X)), padded(X), equal_nan=True)
+    frames = [pd.DataFrame({"a": [1, None, 3]}, dtype="Int64") for _ in range(2)]
+    assert np.array_equal(padded(frames)[0, :, 0], [1, np.nan, 3], equal_nan=True)
+
+
 def test_steps_that_are_all_nan_at_the_end_are_padding():
     X = RNG.normal(size=(3, 6, 2))
     X[0, 4:] = X[1, 2] = X[2, 5, 0] = np.nan
     for form in (X, list(X)):
         sequences = check(form)
         assert sequences.lengths.tolist() == [4, 6, 6]
-        assert sequences.has_missing
+        assert sequences.has_gaps.tolist() == [False, True, True]
         assert sequences.pad(np.array([0])).shape == (1, 4, 2)
 
 
 def test_padding_alone_is_not_missing():
     X = RNG.normal(size=(3, 6, 2))
     X[0, 4:] = np.nan
-    assert not check(X).has_missing
-    assert not check(list(X)).has_missing
+    assert not check(X).has_gaps.any()
+    assert not check(list(X)).has_gaps.any()
 
 
 def test_a_memory_map_keeps_its_dtype_and_is_read_by_rows(tmp_path):
@@ -92,7 +99,7 @@ def test_a_memory_map_keeps_its_dtype_and_is_read_by_rows(tmp_path):
     sequences = check(mapped)
     assert sequences.values.dtype == np.float64
     assert np.shares_memory(sequences.values, mapped)
-    assert sequences.has_missing
+    assert np.flatnonzero(sequences.has_gaps).tolist() == [7]
     assert sequences.lengths[3] == 4
     rows = np.array([7, 3])
     assert np.array_equal(sequences.pad(rows), X[rows].astype(np.float32), equal_nan=True)
@@ -109,7 +116,7 @@ def test_what_crosses_a_chunk_is_read_alike(monkeypatch):
     assert len(list(whole.chunks(np.arange(37)))) == 8
     chunked = check(X)
     assert np.array_equal(chunked.lengths, whole.lengths)
-    assert chunked.has_missing
+    assert np.flatnonzero(chunked.has_gaps).tolist() == [31]
     for a, b in zip(chunked.mean_and_deviation(np.arange(37)), statistics, strict=True):
         assert np.allclose(a, b)
 
@@ -128,7 +135,7 @@ def test_mean_and_deviation_are_numpys_without_what_is_missing():
 
 def test_chunks_hold_about_what_they_may():
     values = np.broadcast_to(np.float32(0), (10_000, 100, 50))
-    sequences = Sequences(values, np.full(10_000, 100), False)
+    sequences = Sequences(values, np.full(10_000, 100), np.zeros(10_000, bool))
     chunk = next(sequences.chunks(np.arange(10_000)))
     assert CHUNK_BYTES / 2 < chunk.nbytes <= CHUNK_BYTES
 
@@ -154,7 +161,9 @@ def with_value(value, shape=(4, 5, 2)):
     [
         (np.zeros((0, 5, 2)), ValueError, "0 sample"),
         (np.zeros((0, 5)), ValueError, "0 sample"),
-        ([], ValueError, "Reshape your data|0 sample|1D array"),
+        ([], ValueError, "X is empty: 0 sample"),
+        ((), ValueError, "X is empty: 0 sample"),
+        (pd.DataFrame({"a": pd.to_datetime(["2020"])}), ValueError, "X has dtype datetime64"),
         (np.zeros((4, 0, 2)), ValueError, r"X\[0\] has no steps \(shape \(0, 2\)\)"),
         (np.zeros((4, 5, 0)), ValueError, "no steps|features"),
         ([np.zeros((3, 2)), np.zeros((0, 2))], ValueError, r"X\[1\] has no steps .* Drop it"),

@@ -32,7 +32,7 @@ def bare_loop(clf, X, y, n_epochs):
         ],
         lr=clf.lr,
     )
-    rng = np.random.default_rng(clf.random_state)
+    rng = np.random.default_rng(clf.net_.seed)
     n_batches = -(-len(X) // clf.batch_size)
     n_updates, update = n_epochs * n_batches, 0
     n_warmup = int(np.ceil(clf.warmup_fraction * n_updates))
@@ -42,7 +42,7 @@ def bare_loop(clf, X, y, n_epochs):
         for rows in batches:
             share = (update + 1) / n_warmup
             if update >= n_warmup:
-                share = 0.5 * (1 + np.cos(np.pi * (update - n_warmup) / (n_updates - n_warmup)))
+                share = 0.5 * (1 + np.cos(np.pi * (update - n_warmup) / (n_updates + 1 - n_warmup)))
             for group in optimizer.param_groups:
                 group["lr"] = clf.lr * share
             loss = nn.functional.cross_entropy(
@@ -79,7 +79,7 @@ def test_the_step_size_rises_and_falls_to_zero(data):
     assert np.argmax(seen) in (9, 10)
     assert seen[0] == pytest.approx(0.001)
     assert max(seen) == pytest.approx(0.01)
-    assert seen[-1] < 1e-4
+    assert seen[-1] < 2e-4
     assert (np.diff(seen[10:]) < 0).all()
 
 
@@ -130,8 +130,8 @@ def test_skorchs_callbacks_work(data, tmp_path, capsys):
         on_train,
         skorch_callbacks.PrintLog(),
         skorch_callbacks.ProgressBar(),
-        skorch_callbacks.LRScheduler("StepLR", step_size=100),
-        skorch_callbacks.Checkpoint(dirname=tmp_path, monitor=None, f_optimizer=None),
+        skorch_callbacks.BatchScoring("accuracy", name="acc_batch", lower_is_better=False),
+        skorch_callbacks.Checkpoint(dirname=tmp_path),
         skorch_callbacks.GradientNormClipping(0.5),
         Watch(),
     ]
@@ -140,7 +140,81 @@ def test_skorchs_callbacks_work(data, tmp_path, capsys):
     assert [row["acc"] for row in rows] == [row["valid_accuracy"] for row in rows]
     assert rows[-1]["acc"] > 0.8
     assert rows[-1]["acc_train"] > 0.8
+    assert rows[-1]["acc_batch"] == pytest.approx(rows[-1]["acc"], abs=0.2)
     assert clf.callbacks is callbacks
+    best = int(np.argmin([row["valid_loss"] for row in rows]))
+    assert [row["valid_loss_best"] for row in rows][best]
+    assert (tmp_path / "params.pt").exists()
+
+
+def test_the_schedule_of_a_callback_multiplies_with_ours(data):
+    def step_sizes(**params):
+        return np.array([row["lr"] for row in small(**params).fit(*data).history_])
+
+    halve = skorch_callbacks.LRScheduler("StepLR", step_size=2, gamma=0.5)
+    ratio = step_sizes(callbacks=[halve])[1:] / step_sizes()[1:]
+    assert np.allclose(ratio[::2], [1, 0.5, 0.25, 0.125][: len(ratio[::2])], rtol=1e-6)
+
+
+def test_the_net_predicts_class_codes_by_itself(fitted, data):
+    assert np.allclose(fitted.net_.predict_proba(data[0]), fitted.predict_proba(data[0]), atol=1e-6)
+    assert np.array_equal(fitted.net_.predict(list(data[0])), fitted.predict(data[0]))
+
+
+@pytest.mark.parametrize("what", ["all", ["all"], [("name", 3)], [skorch_callbacks]])
+def test_callbacks_that_are_none_are_named(what, data):
+    with pytest.raises(ValueError, match="callbacks"):
+        small(callbacks=what).fit(*data)
+
+
+def test_a_callback_that_stops_before_the_first_epoch_leaves_no_model(data):
+    class StopAtOnce(skorch_callbacks.Callback):
+        def on_batch_end(self, net, **kwargs):
+            raise KeyboardInterrupt
+
+    clf = small(callbacks=[StopAtOnce()])
+    with pytest.raises(RuntimeError, match="asked to stop before the first epoch was done"):
+        clf.fit(*data)
+    assert not hasattr(clf, "net_")
+
+
+def test_an_exception_in_a_callback_leaves_the_estimator_as_it_was(data, capsys):
+    class Fail(skorch_callbacks.Callback):
+        def on_epoch_end(self, net, **kwargs):
+            raise ZeroDivisionError
+
+    clf = small().fit(*data)
+    before = clf.predict_proba(data[0])
+    with pytest.raises(ZeroDivisionError):
+        clf.set_params(callbacks=[Fail()], verbose=1).fit(*data)
+    assert np.array_equal(clf.predict_proba(data[0]), before)
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_fitting_where_the_caller_wants_no_gradients_trains_all_the_same(context, data):
+    expected = small().fit(*data).predict_proba(data[0])
+    with context():
+        clf = small().fit(*data)
+        assert torch.is_grad_enabled() is False
+    assert np.array_equal(clf.predict_proba(data[0]), expected)
+    clf.partial_fit(*data)
+
+
+def test_later_passes_draw_other_masks_and_batches(data):
+    seen = []
+
+    class Watch(skorch_callbacks.Callback):
+        def on_batch_end(self, net, batch=None, training=False, **kwargs):
+            seen.append(batch[0]["x"][0].sum().item())
+
+    clf = small(callbacks=[Watch()], warm_start=True, max_epochs=1)
+    for method in (clf.partial_fit, clf.partial_fit, clf.fit, clf.fit):
+        method(*data)
+    assert len(seen) == len(set(seen)) == 16
+    again = small(callbacks=[Watch()], warm_start=True, max_epochs=1)
+    for method in (again.partial_fit, again.partial_fit, again.fit, again.fit):
+        method(*data)
+    assert seen[16:] == seen[:16]
 
 
 def test_a_callback_that_asks_to_stop_stops_training(data):
