@@ -24,9 +24,9 @@ docs: .venv/ready-docs
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
 bench: .venv/ready
-	$(RUN) benchmarks/bench_readout.py
-	$(RUN) benchmarks/bench_fit.py
-	$(RUN) benchmarks/bench_memmap.py
+	$(RUN) benchmarks/bench_readout.py --out benchmarks/readout.csv
+	$(RUN) benchmarks/bench_fit.py --out benchmarks/fit.csv
+	$(RUN) benchmarks/bench_memmap.py --out benchmarks/memmap.csv
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

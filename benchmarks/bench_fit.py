@@ -22,6 +22,7 @@ N_EPOCHS, BATCH_SIZE, LR = 5, 64, 1e-3
 def main():
     """Measure both data sets."""
     args = options(__doc__, rounds=7)
+    print("# data: digits (1797, 8, 8); normal noise (2000, 100, 8); default network, 5 epochs")
     X, y = load_digits(return_X_y=True)
     rng = np.random.default_rng(0)
     data = {

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 from harness import options, report
 
 SHAPE = (500, 8)  # 16 kB a sequence
@@ -20,12 +21,13 @@ SHAPE = (500, 8)  # 16 kB a sequence
 def main():
     """Measure 20 MB and 2 GB."""
     args = options(__doc__, rounds=1)
+    print("# data: normal noise, (n, 500, 8) float32; one epoch, batch 128, embedding='linear'")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for megabytes in (20, 2000):
             path = Path(folder) / f"{megabytes}.dat"
             write(path, n=megabytes * 2**20 // (4 * SHAPE[0] * SHAPE[1]))
-            command = [sys.executable, __file__, "--train", path]
+            command = [sys.executable, __file__, "--train", path, str(args.threads)]
             out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
             before, peak, seconds = map(float, out.split())
             rows.append({"file_mb": megabytes, "rss_anon_before_mb": before,
@@ -45,10 +47,11 @@ def write(path, n):
     mapped.flush()
 
 
-def train(path):
+def train(path, threads):
     """Fit one epoch and print anonymous memory before and at its peak, and seconds."""
     from sklearn_cls import CLSTransformerClassifier
 
+    torch.set_num_threads(threads)
     n = Path(path).stat().st_size // (4 * SHAPE[0] * SHAPE[1])
     X = np.memmap(path, dtype=np.float32, mode="r", shape=(n, *SHAPE))
     y = np.arange(n) % 2
@@ -80,6 +83,6 @@ def rss_anon():
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--train"]:
-        train(sys.argv[2])
+        train(sys.argv[2], int(sys.argv[3]))
     else:
         main()

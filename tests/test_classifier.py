@@ -483,26 +483,33 @@ def test_wrong_targets_and_weights_are_named(y, weight, message, data):
 
 
 FAILURES = {
-    "X": (np.full((60, 20, 2), np.inf), "y", {}),
-    "features": (np.zeros((60, 20, 3)), np.zeros(60), {}),
-    "y": (np.zeros((60, 20, 2)), np.linspace(0, 1, 60), {}),
-    "parameter": (np.zeros((60, 20, 2)), "y", {"lr": -1}),
-    "loss": (bumps()[0], "y", {"lr": 1e30}),
+    "X": (np.full((60, 20, 2), np.inf), "y", {}, r"X\[0\] contains infinity"),
+    "y": (np.zeros((60, 20, 2)), np.linspace(0, 1, 60), {}, "Unknown label type"),
+    "parameter": (np.zeros((60, 20, 2)), "y", {"lr": -1}, "'lr' parameter"),
+    "loss": (bumps()[0], "y", {"lr": 1e30}, "lower lr"),
 }
 
 
 @pytest.mark.parametrize("what", FAILURES)
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 def test_a_fit_that_fails_leaves_the_estimator_as_it_was(method, what, data):
-    X, y, params = FAILURES[what]
+    X, y, params, message = FAILURES[what]
     clf = small(max_epochs=30).fit(*data)
     before, attributes = clf.predict_proba(data[0]), sorted(vars(clf))
     clf.set_params(**params)
-    with pytest.raises(ValueError, match=r"X|y|lr"):
+    with pytest.raises(ValueError, match=message):
         getattr(clf, method)(X, data[1] if isinstance(y, str) else y)
     assert sorted(vars(clf)) == attributes
-    assert clf.n_features_in_ == 2
     assert np.array_equal(clf.predict_proba(data[0]), before)
+
+
+def test_features_of_a_fit_that_fails_are_not_remembered(fitted, data):
+    clf = copy.deepcopy(fitted)
+    with pytest.raises(ValueError, match="y has 1 class"):
+        clf.fit(pd.DataFrame(np.zeros((60, 7))).add_prefix("t"), np.zeros(60))
+    assert clf.n_features_in_ == 2
+    assert not hasattr(clf, "feature_names_in_")
+    assert np.array_equal(clf.predict_proba(data[0]), fitted.predict_proba(data[0]))
 
 
 def test_a_loss_that_is_no_number_says_what_to_lower(data):

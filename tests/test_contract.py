@@ -16,8 +16,7 @@ ESTIMATORS = [
 ]
 
 
-# Data with more features than scikit-learn's checks mean, or a 2-D X that is no sequence, ...
-@pytest.mark.filterwarnings("default")
+@pytest.mark.filterwarnings("default")  # the checks give warnings of their own
 @parametrize_with_checks(ESTIMATORS, expected_failed_checks=lambda _: EXPECTED_FAILURES)
 def test_scikit_learn_contract(estimator, check):
     check(estimator)

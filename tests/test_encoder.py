@@ -40,9 +40,12 @@ def test_readout_equals_the_full_encoder_in_value_and_gradient(strategy, depth, 
     ours, theirs = encoder(x, is_padding), textbook(x, is_padding)
     assert (ours - theirs).abs().max() < 1e-5
 
-    gradient = torch.autograd.grad(F.cross_entropy(ours, y), list(encoder.embedding.parameters()))
+    # What both share, and then what carries the same weights.
+    shared = [*encoder.embedding.parameters(), *encoder.head.parameters()]
+    shared += encoder.token.parameters()
+    gradient = torch.autograd.grad(F.cross_entropy(ours, y), shared)
     F.cross_entropy(textbook(x, is_padding), y).backward()
-    for a, b in zip(gradient, encoder.embedding.parameters(), strict=True):
+    for a, b in zip(gradient, shared, strict=True):
         assert (a - b.grad).abs().max() < 1e-5
     encoder.zero_grad()
     F.cross_entropy(encoder(x, is_padding), y).backward()
@@ -51,11 +54,12 @@ def test_readout_equals_the_full_encoder_in_value_and_gradient(strategy, depth, 
         for a, b in [
             (block.qkv.weight, attention.in_proj_weight),
             (block.qkv.bias, attention.in_proj_bias),
-            (block.out.weight, attention.out_proj.weight),
-            (block.up.weight, layer.linear1.weight),
-            (block.down.weight, layer.linear2.weight),
-            (block.norm1.weight, layer.norm1.weight),
-            (block.norm2.bias, layer.norm2.bias),
+            *zip(block.out.parameters(), attention.out_proj.parameters(), strict=True),
+            *zip(block.up.parameters(), layer.linear1.parameters(), strict=True),
+            *zip(block.down.parameters(), layer.linear2.parameters(), strict=True),
+            *zip(block.norm1.parameters(), layer.norm1.parameters(), strict=True),
+            *zip(block.norm2.parameters(), layer.norm2.parameters(), strict=True),
+            *zip(encoder.norm.parameters(), textbook.encoder.norm.parameters(), strict=True),
         ]:
             assert (a.grad - b.grad).abs().max() < 1e-5
 
@@ -243,11 +247,22 @@ def test_at_depth_1_only_zeros_has_no_gradient_to_the_query_weights(strategy):
 
 
 def test_fixed_reaches_any_first_block_query_that_learned_does():
-    encoder = make(cls_strategy="fixed", depth=1).eval()
-    y = encoder.blocks[0].norm1(encoder.token(1))[0, 0]  # what W_q reads
-    target = torch.randn(32, generator=torch.Generator().manual_seed(2))
-    w_q = torch.outer(target, y) / y.square().sum()
-    assert torch.allclose(w_q @ y, target, atol=1e-5)
+    learned, fixed = make(cls_strategy="learned", depth=1), make(cls_strategy="fixed", depth=1)
+    value = fixed.token.value.clone()
+    fixed.load_state_dict(learned.state_dict())
+    fixed.token.value.copy_(value)
+    x, _ = batch()
+
+    def scores_of_steps(encoder):
+        return encoder.blocks[0].read(encoder.tokens(x, None)[0])[1][..., 1:]
+
+    assert not torch.allclose(scores_of_steps(fixed), scores_of_steps(learned), atol=1e-2)
+    with torch.no_grad():  # W_q of fixed, so that its query is that of learned
+        block, other = fixed.blocks[0], learned.blocks[0]
+        query = other.qkv.weight[:32] @ other.norm1(learned.token(1))[0, 0] + other.qkv.bias[:32]
+        y = block.norm1(fixed.token(1))[0, 0]
+        block.qkv.weight[:32] = torch.outer(query - block.qkv.bias[:32], y) / y.square().sum()
+    assert torch.allclose(scores_of_steps(fixed), scores_of_steps(learned), atol=1e-4)
 
 
 def test_bfloat16_agrees_with_float32_to_its_precision():

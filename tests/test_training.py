@@ -201,20 +201,27 @@ def test_fitting_where_the_caller_wants_no_gradients_trains_all_the_same(context
 
 
 def test_later_passes_draw_other_masks_and_batches(data):
-    seen = []
+    batches, masks, tokens = [], [], []
 
     class Watch(skorch_callbacks.Callback):
         def on_batch_end(self, net, batch=None, training=False, **kwargs):
-            seen.append(batch[0]["x"][0].sum().item())
+            batches.append(batch[1].tolist())
+
+        def on_train_begin(self, net, **kwargs):
+            masks.append(net.module_.embedding.dropout.generator.initial_seed())
+            tokens.append(net.module_.token.generator.initial_seed())
 
     clf = small(callbacks=[Watch()], warm_start=True, max_epochs=1)
     for method in (clf.partial_fit, clf.partial_fit, clf.fit, clf.fit):
         method(*data)
-    assert len(seen) == len(set(seen)) == 16
+    passes = [batches[i : i + 4] for i in range(0, 16, 4)]
+    for drawn in (passes, masks, tokens):
+        assert len(drawn) == len(set(map(str, drawn))) == 4
     again = small(callbacks=[Watch()], warm_start=True, max_epochs=1)
     for method in (again.partial_fit, again.partial_fit, again.fit, again.fit):
         method(*data)
-    assert seen[16:] == seen[:16]
+    assert batches[16:] == batches[:16]
+    assert masks[4:] == masks[:4]
 
 
 def test_a_callback_that_asks_to_stop_stops_training(data):
