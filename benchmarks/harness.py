@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import itertools
 import platform
 import statistics
 import time
@@ -32,7 +33,10 @@ def options(description, *, rounds):
 
 
 def in_turn(functions, rounds, warm_up=1):
-    """Return {name: median seconds} of functions called one after the other, round by round."""
+    """Return {name: median seconds} of functions called one after the other, round by round.
+
+    And under ("name", "other") the median of the ratios of the rounds, which drift together.
+    """
     seconds = {name: [] for name in functions}
     for i in range(warm_up + rounds):
         for name, function in functions.items():
@@ -40,7 +44,11 @@ def in_turn(functions, rounds, warm_up=1):
             function()
             if i >= warm_up:
                 seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    for a, b in itertools.permutations(functions, 2):
+        ratios = (x / y for x, y in zip(seconds[a], seconds[b], strict=True))
+        medians[a, b] = statistics.median(ratios)
+    return medians
 
 
 def report(rows, out):

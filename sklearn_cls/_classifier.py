@@ -174,8 +174,8 @@ class CLSTransformerClassifier(
         Epochs trained.
 
     history_ : list of dict
-        For each epoch its "train_loss", "train_accuracy", "lr" at its end and "dur" in
-        seconds, and with early stopping "valid_loss" and "valid_accuracy".
+        For each epoch its "train_loss", "lr" at its end and "dur" in seconds, with early
+        stopping "valid_loss" and "valid_accuracy", and whether a loss was the "_best" so far.
 
     loss_curve_ : list of float
         Training loss of each epoch.

@@ -58,22 +58,22 @@ class Sequences:
     def mean_and_deviation(self, rows):
         """Return the mean and deviation of each feature over `rows`, float32 (F,) each.
 
-        In float64, one chunk at a time; 0 and 1 for a feature without values, deviation 1 for
-        one that does not vary.
+        Summed in float64, one chunk at a time; 0 and 1 for a feature without values, deviation 1
+        for one that does not vary.
         """
         n, mean, squares = (np.zeros(self.n_features) for _ in range(3))
         for chunk in self.chunks(rows):
-            chunk = chunk.reshape(-1, self.n_features).astype(np.float64)
+            chunk = chunk.reshape(-1, self.n_features)
             known = ~np.isnan(chunk)
             n_new = known.sum(0)
-            total = n + n_new
-            mean_new = np.where(known, chunk, 0).sum(0) / np.maximum(n_new, 1)
-            deviation = np.where(known, chunk - mean_new, 0)
-            shift = (mean_new - mean) * (n_new > 0)
+            mean_new = chunk.sum(0, where=known, dtype=np.float64) / np.maximum(n_new, 1)
+            deviation = np.where(known, chunk - mean_new.astype(np.float32), 0)
             # Chan et al. (1979): no difference of large sums, so an offset costs no digits.
-            squares += (deviation**2).sum(0) + shift**2 * n * n_new / np.maximum(total, 1)
-            mean += shift * n_new / np.maximum(total, 1)
-            n = total
+            total, shift = np.maximum(n + n_new, 1), (mean_new - mean) * (n_new > 0)
+            squares += np.einsum("ij,ij->j", deviation, deviation, dtype=np.float64)
+            squares += shift**2 * n * n_new / total
+            mean += shift * n_new / total
+            n += n_new
         deviation = np.sqrt(squares / np.maximum(n, 1))
         # Rounding leaves a constant feature with a deviation of about a unit in the last place.
         is_constant = deviation <= np.finfo(np.float32).eps * np.abs(mean)

@@ -125,6 +125,10 @@ class Net(NeuralNetClassifier):
         """Return the mean of the weighted losses of a batch."""
         return (self.criterion_(y_pred.float(), y_true) * X["sample_weight"]).mean()
 
+    def _set_training(self, training=True):
+        if self.module_.training != training:  # skorch walks through all layers at every step
+            super()._set_training(training)
+
     def train_step(self, batch, **fit_params):
         """Make one update."""
         self.optimizer_.zero_grad()
@@ -148,7 +152,8 @@ class Net(NeuralNetClassifier):
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch)
             losses.append(step["loss"].detach())
-            hits.append((step["y_pred"].detach().argmax(1) == batch[1]).sum())
+            if not training:
+                hits.append((step["y_pred"].argmax(1) == batch[1]).sum())
             n += len(batch[1])
             self.history.record_batch(prefix + "_batch_size", len(batch[1]))
             self.notify("on_batch_end", batch=batch, training=training, **step)
@@ -160,9 +165,10 @@ class Net(NeuralNetClassifier):
                     f"The {prefix} loss became {loss} in epoch {len(self.history)}; lower lr (now "
                     f"{self.lr}), or look for extreme values in X."
                 )
-        self.history.record(prefix + "_accuracy", torch.stack(hits).sum().item() / n)
         if training:
             self.history.record("lr", self.optimizer_.param_groups[0]["lr"])
+        else:
+            self.history.record("valid_accuracy", torch.stack(hits).sum().item() / n)
 
     def notify(self, method_name, **cb_kwargs):
         """Call all callbacks, then stop if one asked to."""

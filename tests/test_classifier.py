@@ -142,7 +142,7 @@ def test_attributes_tell_what_was_fitted(fitted, data):
     assert fitted.n_iter_ == len(fitted.history_) == len(fitted.loss_curve_) == 8
     assert fitted.loss_curve_[-1] < fitted.loss_curve_[0]
     assert fitted.loss_curve_ == [row["train_loss"] for row in fitted.history_]
-    assert {"train_loss", "train_accuracy", "lr", "dur"} <= set(fitted.history_[0])
+    assert {"train_loss", "lr", "dur"} <= set(fitted.history_[0])
     assert isinstance(fitted.module_, torch.nn.Module)
     assert fitted.device_ == torch.device("cpu")
     assert type(fitted.net_).__mro__[1].__module__.startswith("skorch")
