@@ -367,8 +367,9 @@ class CLSTransformerClassifier(
             context = self._init_callback_context(max_subtasks=training["max_epochs"])
             context.call_on_fit_task_begin(**hooks)
             callbacks += [bar, ScikitLearnCallbacks(context, hooks)]
-            net = self._build(data, train, training, start, seed=seed, device=device,
-                              callbacks=callbacks, valid=valid)  # fmt: skip
+            net = self._build(
+                data, train, training, start, seed, device=device, callbacks=callbacks, valid=valid
+            )
             self.net_ = net.train(train).forget_training()
             context.call_on_fit_task_end(**hooks, reconstruction_attributes=dict)
         return self
@@ -412,12 +413,12 @@ class CLSTransformerClassifier(
             sequences = check_sequences(self, X, reset=start is None, max_steps=_reach(start))
             if start is not None:
                 classes = self._check_classes(classes)
-            self.classes_, data = check_targets(self, sequences, y, sample_weight, classes)
+            self.classes_, data = check_targets(
+                self, sequences, y, sample_weight, classes, is_part=True
+            )
             training = plan_training(self, len(data), one_pass=True)
             seed = draw_seed(self.random_state, 0 if start is None else start.n_epochs_so_far)
-            net = self._build(
-                data, data, training, start, seed=seed, device=device, callbacks=callbacks
-            )
+            net = self._build(data, data, training, start, seed, device=device, callbacks=callbacks)
             self.net_ = net.train(data).forget_training(keep_optimizer=True)
         return self
 
@@ -552,16 +553,17 @@ class CLSTransformerClassifier(
         check_together(self, start)
         return str(resolve_device(self.device)), check_callbacks(self.callbacks)
 
-    def _build(self, data, train, training, start, **kwargs):
+    def _build(self, data, train, training, start, seed, **kwargs):
         """Return the net to train on `train`, a part of `data`, going on from `start`."""
         mean_and_scale = None
         if self.standardize and start is None:
             mean_and_scale = train.sequences.mean_and_deviation(train.rows)
         return build_net(
-            plan_network(self, data, len(self.classes_), kwargs["seed"], start),
+            plan_network(self, data, len(self.classes_), seed, start),
             training,
             mean_and_scale=mean_and_scale,
             start=start,
+            seed=seed,
             classes=self.classes_,
             **kwargs,
         )

@@ -12,10 +12,11 @@ from sklearn_cls._batches import SequenceDataset
 from sklearn_cls._compat import check_sample_weight
 
 
-def check_targets(estimator, sequences, y, sample_weight, classes=None):
+def check_targets(estimator, sequences, y, sample_weight, classes=None, *, is_part=False):
     """Check y and weights; return the classes and the sequences of positive weight to learn from.
 
     `classes` are all there may be; by default those in y, at least two of positive weight.
+    Weights are relative to their mean, unless y is a part of the data, whose mean is another's.
     """
     if y is None:
         raise ValueError(
@@ -47,7 +48,7 @@ def check_targets(estimator, sequences, y, sample_weight, classes=None):
             f"classifier needs two. y, sample_weight and class_weight decide; the classes of y are "
             f"{encoder.classes_.tolist()}."
         )
-    if classes is None:  # all the data there is: what weights say is relative
+    if not is_part:
         weights = weights / weights.mean()
     data = SequenceDataset(sequences, rows, codes[rows], weights.astype(np.float32))
     return encoder.classes_, data
