@@ -87,3 +87,18 @@ def check_callbacks(callbacks):
                 "those of scikit-learn go to set_callbacks."
             )
     return list(callbacks or [])
+
+
+def without_training_state(callbacks):
+    """Return the user's callbacks without what they keep of a training, such as the optimiser."""
+    if callbacks is None:
+        return None
+    kept = []
+    for item in callbacks:
+        name, callback = item if isinstance(item, tuple) else (None, item)
+        if not isinstance(callback, type):
+            callback = copy(callback)
+            for attribute in [k for k in vars(callback) if k.endswith("_")]:
+                delattr(callback, attribute)
+        kept.append(callback if name is None else (name, callback))
+    return kept

@@ -18,6 +18,7 @@ from sklearn_cls._callbacks import (
     ScikitLearnCallbacks,
     check_callbacks,
     early_stopping,
+    without_training_state,
 )
 from sklearn_cls._cls_token import CLS_STRATEGIES
 from sklearn_cls._compat import (
@@ -527,6 +528,11 @@ class CLSTransformerClassifier(
     @property
     def _n_features_out(self):
         return self.module_.norm.normalized_shape[0]
+
+    def __getstate__(self):
+        """Leave out what callbacks keep of the training."""
+        state = super().__getstate__()
+        return {**state, "callbacks": without_training_state(state["callbacks"])}
 
     def __sklearn_tags__(self):
         """Declare what X may be; what comes out is float32."""

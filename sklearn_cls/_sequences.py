@@ -244,7 +244,8 @@ def _check_n_features(estimator, n_features, reset):
 def _check_numeric(check, *args, **kwargs):
     """Call scikit-learn's `check` on X, leaving a memory map as it is."""
     X = args[-1]
-    for dtype in [*getattr(X, "dtypes", []), getattr(X, "dtype", None)]:  # of columns, of an array
+    is_frame = hasattr(X, "dtypes") and getattr(X, "ndim", 2) == 2
+    for dtype in X.dtypes if is_frame else [getattr(X, "dtype", None)]:
         if isinstance(dtype, np.dtype):
             _refuse_dtype("X", dtype)
     is_mapped = isinstance(X, np.memmap)

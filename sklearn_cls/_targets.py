@@ -42,7 +42,7 @@ def check_targets(estimator, sequences, y, sample_weight, classes=None, *, is_pa
     weights = weights[rows] * by_class[codes[rows]]
     rows, weights = rows[weights > 0], weights[weights > 0]
     n_left = len(np.unique(codes[rows]))
-    if len(encoder.classes_) < 2 or n_left < (2 if classes is None else 1):
+    if len(encoder.classes_) < 2 or n_left < (1 if is_part else 2):
         raise ValueError(
             f"y has {n_left or 'no'} class{'' if n_left == 1 else 'es'} of positive weight; a "
             f"classifier needs two. y, sample_weight and class_weight decide; the classes of y are "

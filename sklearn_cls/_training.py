@@ -247,19 +247,13 @@ class Net(NeuralNetClassifier):
         for name in ("module_", "criterion_", "optimizer_", "schedule_"):
             state.pop(name, None)
         state["weights"] = {k: v.cpu().numpy() for k, v in self.module_.state_dict().items()}
-        rows = state["history_"]
-        if len({tuple(row) for row in rows}) == 1:  # as columns, a third of the bytes of rows
-            state["history_"] = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+        state["history_"] = to_columns(state["history_"])
         return state
 
     def __setstate__(self, state):
         """Build the network again, on the CPU if its device is not there."""
-        weights, history = state.pop("weights"), state["history_"]
-        if isinstance(history, dict):
-            columns = (column.tolist() for column in history.values())
-            state["history_"] = History(
-                dict(zip(history, row, strict=True)) for row in zip(*columns, strict=True)
-            )
+        weights = state.pop("weights")
+        state["history_"] = History(from_columns(state["history_"]))
         self.__dict__.update(state)
         self.device = str(device_or_cpu(self.device))
         self.initialize_module()
@@ -334,3 +328,20 @@ def build_net(network, training, *, mean_and_scale, callbacks, valid=None, start
             groups = net.optimizer_.state_dict()["param_groups"]  # of today's lr
             net.optimizer_.load_state_dict({"state": moments, "param_groups": groups})
     return net
+
+
+def to_columns(rows):
+    """Return rows of the same numbers as columns, a third of their bytes; others as a list."""
+    if len({tuple((name, type(value)) for name, value in row.items()) for row in rows}) != 1:
+        return list(rows)
+    if not all(isinstance(value, float | int) for value in rows[0].values()):
+        return list(rows)
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def from_columns(columns):
+    """Return the rows that `to_columns` was given."""
+    if isinstance(columns, list):
+        return columns
+    values = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in values]

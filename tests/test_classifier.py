@@ -361,6 +361,7 @@ def test_warm_start_goes_on_from_the_weights(data):
         ({"depth": 3}, None, None, "depth=3, but the network to go on from has 2"),
         ({"patch_size": 4}, None, None, "patch_size=4, but the network to go on from has 1"),
         ({}, np.zeros((60, 20, 3)), None, "X has 3 features, but .* expecting 2 features"),
+        ({}, None, np.zeros(60, int), "y has 1 class of positive weight"),
         ({}, None, np.arange(60) % 3, r"y has classes \[2\], but .* goes on with \[0, 1\]"),
     ],
 )

@@ -195,6 +195,7 @@ def with_value(value, shape=(4, 5, 2)):
         (np.zeros((4, 5, 2, 2)), ValueError, r"X has 4 dimensions .*n_sequences, n_steps"),
         ([np.zeros((2, 2, 2))] * 3, ValueError, r"X\[0\] has shape \(2, 2, 2\)"),
         (np.zeros(4), ValueError, "Reshape your data"),
+        (pd.Series(np.zeros(4)), ValueError, "2-dimensional container"),
         (np.float64(3), ValueError, "scalar|Reshape|2D array"),
         ("text", ValueError, "dtype|scalar|numbers"),
         (None, (ValueError, TypeError), "NoneType|scalar|numbers|float"),

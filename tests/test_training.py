@@ -1,4 +1,5 @@
 import os
+import pickle
 import threading
 import warnings
 from copy import deepcopy
@@ -154,6 +155,27 @@ def test_the_schedule_of_a_callback_multiplies_with_ours(data):
     halve = skorch_callbacks.LRScheduler("StepLR", step_size=2, gamma=0.5)
     ratio = step_sizes(callbacks=[halve])[1:] / step_sizes()[1:]
     assert np.allclose(ratio[::2], [1, 0.5, 0.25, 0.125][: len(ratio[::2])], rtol=1e-6)
+
+
+def test_what_callbacks_record_survives_a_file_whatever_it_is(data):
+    class Watch(skorch_callbacks.Callback):
+        def on_epoch_end(self, net, **kwargs):
+            net.history.record("growing", list(range(len(net.history))))
+            net.history.record("mixed", "a" if len(net.history) == 1 else 0.5)
+
+    clf = small(max_epochs=3, callbacks=[Watch()]).fit(*data)
+    assert deepcopy(clf).history_ == clf.history_
+    assert [row["mixed"] for row in clf.history_] == ["a", 0.5, 0.5]
+
+
+def test_a_file_holds_nothing_that_callbacks_keep_of_the_training(data):
+    callbacks = [("rate", skorch_callbacks.LRScheduler("StepLR", step_size=1))]
+    with_callbacks = small(max_epochs=2, callbacks=callbacks).fit(*data)
+    without = small(max_epochs=2).fit(*data)
+    sizes = [len(pickle.dumps(clf)) for clf in (with_callbacks, without)]
+    assert sizes[0] < sizes[1] + 1000
+    assert hasattr(callbacks[0][1], "lr_scheduler_")  # the caller's own is as training left it
+    assert pickle.loads(pickle.dumps(with_callbacks)).fit(*data).n_iter_ == 2
 
 
 def test_the_net_predicts_class_codes_by_itself(fitted, data):
