@@ -1,0 +1,203 @@
+"""Sequences to try things on, and those of other libraries.
+
+Sequences are (n_sequences, n_steps, n_features), or a list of (n_steps_i, n_features) where
+lengths differ. aeon and sktime put channels first: see `from_channels_first`.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from sklearn.datasets import load_digits
+
+__all__ = ["from_channels_first", "load_digit_sequences", "load_ts"]
+
+MISSING = ("?", "nan")  # in a .ts file, in any case
+
+
+def load_digit_sequences():
+    """Load the digits of scikit-learn as sequences of rows.
+
+    Returns
+    -------
+    X : ndarray of shape (1797, 8, 8), float32
+        Images of handwritten digits: 8 steps (rows) of 8 features (pixels, 0 to 16).
+
+    y : ndarray of shape (1797,), int
+        The digits, 0 to 9.
+
+    Examples
+    --------
+    >>> from sklearn_cls.datasets import load_digit_sequences
+    >>> X, y = load_digit_sequences()
+    >>> X.shape
+    (1797, 8, 8)
+    """
+    digits = load_digits()
+    return digits.images.astype(np.float32), digits.target
+
+
+def from_channels_first(X):
+    """Turn sequences of aeon and sktime, channels first, into those of this library.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_sequences, n_channels, n_steps), or list of arrays of shape \
+            (n_channels, n_steps_i)
+        "numpy3D" and "np-list" in aeon's words.
+
+    Returns
+    -------
+    X : ndarray of shape (n_sequences, n_steps, n_channels), or list of arrays of shape \
+            (n_steps_i, n_channels)
+        Views: nothing is copied.
+
+    Raises
+    ------
+    ValueError
+        If X is neither 3-D nor a list of 2-D arrays.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_cls.datasets import from_channels_first
+    >>> from_channels_first(np.zeros((10, 3, 50))).shape
+    (10, 50, 3)
+    >>> [x.shape for x in from_channels_first([np.zeros((3, 50)), np.zeros((3, 40))])]
+    [(50, 3), (40, 3)]
+    """
+    if isinstance(X, list | tuple):
+        X = [np.asarray(x) for x in X]
+        for i, x in enumerate(X):
+            if x.ndim != 2:
+                raise ValueError(
+                    f"X[{i}] has shape {x.shape}; each sequence of a list must be (n_channels, "
+                    "n_steps), for one channel x[np.newaxis]."
+                )
+        return [x.T for x in X]
+    X = np.asarray(X)
+    if X.ndim != 3:
+        raise ValueError(
+            f"X has shape {X.shape}; it must be (n_sequences, n_channels, n_steps), or a list of "
+            "(n_channels, n_steps). Without channels, (n_sequences, n_steps), X can be used as "
+            "it is."
+        )
+    return X.transpose(0, 2, 1)
+
+
+def load_ts(path):
+    r"""Load sequences from a `.ts` file, the form of the UEA and UCR archives.
+
+    A header of lines `@name value`, `@data`, and a sequence a line: features (the archive says
+    dimensions) separated by `:`, their values by `,`, `?` or `NaN` where missing, the class label
+    last. Lines that start with `#` are comments.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+
+    Returns
+    -------
+    X : ndarray of shape (n_sequences, n_steps, n_features), or list of ndarray of shape \
+            (n_steps_i, n_features), float32
+        A list if lengths differ. Missing values are NaN.
+
+    y : ndarray of shape (n_sequences,), str, or None
+        The labels; None if the header says `@classLabel false`.
+
+    Raises
+    ------
+    ValueError
+        If a line is not as described; the message has its number.
+
+    FileNotFoundError
+        If there is no such file.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from sklearn_cls.datasets import load_ts
+    >>> lines = ["@classLabel true up down", "@data", "1,2,3:0,?,0:up", "3,2:1,1:down"]
+    >>> _ = Path("small.ts").write_text("\n".join(lines))
+    >>> X, y = load_ts("small.ts")
+    >>> [x.shape for x in X], y.tolist()
+    ([(3, 2), (2, 2)], ['up', 'down'])
+    """
+    X, y, header = [], [], None
+    # A comment may be in any encoding; numbers and labels are read as UTF-8.
+    with Path(path).open(encoding="utf-8-sig", errors="replace") as file:
+        lines = enumerate(file, start=1)
+        header = _read_header(path, lines)
+        for number, line in lines:
+            line = line.strip()
+            if line and not line.startswith("#"):
+                try:
+                    x, label = _read_sequence(line, header["classlabel"])
+                    if X and x.shape[1] != X[0].shape[1]:
+                        raise ValueError(
+                            f"{x.shape[1]} features, but the sequences before it have "
+                            f"{X[0].shape[1]}"
+                        )
+                except ValueError as error:
+                    raise ValueError(f"{path}, line {number}: {error}.") from error
+                X.append(x)
+                y.append(label)
+    if not X:
+        raise ValueError(f"{path}: no sequences after @data.")
+    if len({len(x) for x in X}) == 1:
+        X = np.stack(X)
+    return X, None if header["classlabel"] is None else np.array(y)
+
+
+def _read_header(path, lines):
+    """Read lines up to `@data`: {"classlabel": the declared labels, empty if any, None if none}."""
+    header = {"classlabel": ()}
+    for number, line in lines:
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        name, *values = line.split()
+        name = name.lower()
+        if name == "@data":
+            return header
+        problem = None
+        if not name.startswith("@"):
+            problem = f"{line[:40]!r} before @data; a header line starts with @"
+        elif name == "@timestamps" and values[:1] != ["false"]:
+            problem = "time stamps are not supported; sample the sequences at equal steps"
+        elif name == "@targetlabel" and values[:1] != ["false"]:
+            problem = "the targets are numbers, but this library classifies"
+        elif name == "@classlabel":
+            header["classlabel"] = tuple(values[1:]) if values[:1] == ["true"] else None
+        if problem:
+            raise ValueError(f"{path}, line {number}: {problem}.")
+    raise ValueError(f"{path}: the file ends without a line @data.")
+
+
+def _read_sequence(line, labels):
+    """Read a line of data: (T, F) and its label, None if there are no labels."""
+    *features, label = line.split(":") if labels is not None else [*line.split(":"), None]
+    if not features:
+        raise ValueError(f"no label after a colon at the end of {line[:40]!r}")
+    if labels is not None:
+        label = label.strip()
+        if labels and label not in labels:
+            raise ValueError(
+                f"label {label[:40]!r} is not one that @classLabel declares ({', '.join(labels)})"
+            )
+    values = [_read_values(text, feature) for feature, text in enumerate(features)]
+    for feature, column in enumerate(values):
+        if len(column) != len(values[0]):
+            raise ValueError(
+                f"feature {feature} has {len(column)} values, but feature 0 has {len(values[0])}"
+            )
+    return np.stack(values, axis=1), label
+
+
+def _read_values(text, feature):
+    words = [word.strip() for word in text.split(",")]
+    try:
+        with np.errstate(over="ignore"):  # the estimator refuses what is infinite, and says where
+            return np.array([np.nan if w.lower() in MISSING else w for w in words], np.float32)
+    except ValueError as error:
+        raise ValueError(f"feature {feature}: {error}; write ? if a value is missing") from error

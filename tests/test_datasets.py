@@ -1,0 +1,137 @@
+import numpy as np
+import pytest
+
+from sklearn_cls import CLSTransformerClassifier, datasets
+from tests.conftest import small
+
+HEADER = "# a comment\n@problemName Made\n@timeStamps false\n@classLabel true a b\n\n@data\n"
+
+
+@pytest.fixture
+def ts(tmp_path):
+    """Write a .ts file: `ts(data, header)`."""
+
+    def write(data, header=HEADER, encoding="utf-8"):
+        path = tmp_path / "made.ts"
+        path.write_text(header + data, encoding=encoding)
+        return path
+
+    return write
+
+
+def test_digits_are_sequences_of_rows():
+    X, y = datasets.load_digit_sequences()
+    assert X.shape == (1797, 8, 8)
+    assert X.dtype == np.float32
+    assert X.max() == 16
+    np.testing.assert_array_equal(np.unique(y), np.arange(10))
+
+
+def test_ts_of_equal_lengths_is_an_array_steps_before_features(ts):
+    X, y = datasets.load_ts(ts("1,2,3:4,5,6:a\n7,8,9:10,11,12:b\n"))
+    assert X.dtype == np.float32
+    np.testing.assert_array_equal(X[0], [[1, 4], [2, 5], [3, 6]])
+    np.testing.assert_array_equal(X[1], [[7, 10], [8, 11], [9, 12]])
+    assert y.tolist() == ["a", "b"]
+
+
+def test_ts_of_unequal_lengths_is_a_list(ts):
+    X, y = datasets.load_ts(ts("1,2,3:a\n4:b\n5,6:a\n"))
+    assert [x.shape for x in X] == [(3, 1), (1, 1), (2, 1)]
+    assert y.tolist() == ["a", "b", "a"]
+
+
+@pytest.mark.parametrize("word", ["?", "NaN", "nan", " ? "])
+def test_ts_missing_values_are_nan(ts, word):
+    X, _ = datasets.load_ts(ts(f"1,{word},3:a\n"))
+    np.testing.assert_array_equal(X[0], [[1], [np.nan], [3]])
+
+
+def test_ts_lines_may_end_as_on_windows_and_start_with_a_byte_order_mark(ts):
+    path = ts("1,2:a\n\n# between\n3,4:b\n")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    X, y = datasets.load_ts(str(path))
+    np.testing.assert_array_equal(X[:, :, 0], [[1, 2], [3, 4]])
+    assert y.tolist() == ["a", "b"]
+
+
+def test_ts_comments_may_be_in_another_encoding(ts):
+    X, _ = datasets.load_ts(ts("1,2:a\n", header="# Schäfer\n" + HEADER, encoding="latin-1"))
+    assert X.shape == (1, 2, 1)
+
+
+def test_ts_without_labels_has_none(ts):
+    X, y = datasets.load_ts(ts("1,2:3,4\n", header="@classLabel false\n@data\n"))
+    assert X.shape == (1, 2, 2)
+    assert y is None
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("1,2:a\n1,x:a\n", r"made\.ts, line 8: feature 0: .*'x'; write \? if"),
+        ("1,2:a\n1,,2:a\n", r"line 8: feature 0: .*''; write \?"),
+        ("1,2:a\n\n1,2:c\n", r"line 9: label 'c' is not one that @classLabel declares \(a, b\)"),
+        ("1,2\n", r"line 7: no label after a colon at the end of '1,2'"),
+        ("1,2:3:a\n", r"line 7: feature 1 has 1 values, but feature 0 has 2"),
+        ("1,2:3,4:a\n1,2:a\n", r"line 8: 1 features, but the sequences before it have 2"),
+        ("", "no sequences after @data"),
+    ],
+)
+def test_ts_that_is_malformed_is_refused_with_its_line(ts, data, message):
+    with pytest.raises(ValueError, match=message):
+        datasets.load_ts(ts(data))
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("@timeStamps true\n@data\n", "line 1: time stamps are not supported"),
+        ("@targetLabel true\n@data\n", "line 1: the targets are numbers"),
+        ("# x\n1,2:a\n", "line 2: '1,2:a' before @data"),
+        ("@classLabel true a\n", "ends without a line @data"),
+    ],
+)
+def test_ts_header_that_cannot_be_read_is_refused(ts, header, message):
+    with pytest.raises(ValueError, match=message):
+        datasets.load_ts(ts("", header=header))
+
+
+def test_ts_that_is_not_there_is_said_as_by_open(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        datasets.load_ts(tmp_path / "none.ts")
+
+
+def test_what_ts_gives_can_be_fitted(ts):
+    rng = np.random.default_rng(0)
+    lines = [
+        f"{','.join(map('{:.2f}'.format, rng.normal(3 * i % 2, 1, 5 + i % 3)))}:{'ab'[i % 2]}\n"
+        for i in range(20)
+    ]
+    X, y = datasets.load_ts(ts("".join(lines)))
+    assert small().fit(X, y).predict(X).shape == (20,)
+
+
+def test_channels_first_becomes_steps_first_without_a_copy():
+    X = np.arange(24).reshape(2, 3, 4)
+    ours = datasets.from_channels_first(X)
+    assert np.shares_memory(ours, X)
+    np.testing.assert_array_equal(ours[1], X[1].T)
+    for x, theirs in zip(datasets.from_channels_first(list(X)), X, strict=True):
+        np.testing.assert_array_equal(x, theirs.T)
+
+
+@pytest.mark.parametrize("X", [np.zeros((3, 4)), [np.zeros(4), np.zeros(4)]])
+def test_channels_first_needs_channels(X):
+    with pytest.raises(ValueError, match=r"\(n_channels, n_steps\)"):
+        datasets.from_channels_first(X)
+
+
+def test_a_list_of_channels_first_arrays_gives_the_predictions_of_the_array(fitted, data):
+    X, _ = data
+    theirs = np.ascontiguousarray(X.transpose(0, 2, 1))
+    expected = fitted.predict_proba(X)
+    assert isinstance(fitted, CLSTransformerClassifier)
+    for form in (theirs, list(theirs)):
+        ours = fitted.predict_proba(datasets.from_channels_first(form))
+        np.testing.assert_allclose(ours, expected, atol=1e-6)
