@@ -6,13 +6,10 @@ import itertools
 import platform
 import statistics
 import time
+from importlib.metadata import version
+from importlib.util import find_spec
 
-import numpy as np
-import sklearn
-import skorch
 import torch
-
-import sklearn_cls
 
 
 def options(description, *, rounds):
@@ -23,13 +20,20 @@ def options(description, *, rounds):
     parser.add_argument("--out", help="CSV to write")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    print(
-        f"# sklearn_cls {sklearn_cls.__version__}, torch {torch.__version__}, scikit-learn "
-        f"{sklearn.__version__}, skorch {skorch.__version__}, numpy {np.__version__}, Python "
-        f"{platform.python_version()}\n# {platform.machine()} cpu, {torch.get_num_threads()} "
-        f"threads, {args.rounds} rounds in turn, medians, seed 0"
-    )
+    print_versions()
+    print(f"# {args.rounds} rounds in turn, medians, seed 0")
     return args
+
+
+def print_versions(*more):
+    """Print the versions of what is measured, and of packages `more` that are there; threads."""
+    names = ["sklearn_cls", "torch", "scikit-learn", "skorch", "numpy"]
+    names += [name for name in more if find_spec(name)]
+    versions = ", ".join(f"{name} {version(name)}" for name in names)
+    print(
+        f"# {versions}, Python {platform.python_version()}\n# {platform.machine()} cpu, "
+        f"{torch.get_num_threads()} threads"
+    )
 
 
 def in_turn(functions, rounds, warm_up=1):

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from sklearn_cls._augment import augment
 from sklearn_cls._sequences import Sequences
 
 LENGTH_JITTER = 0.15  # share of a length: keeps batches from being the same in every epoch
@@ -67,12 +68,25 @@ class SequenceDataset(Dataset):
 
 @dataclass
 class Batches:
-    """The batches of a data set: shuffled anew in each pass if `rng` is given, else in order."""
+    """The batches of a data set, in order unless they are to be learnt from.
+
+    Attributes
+    ----------
+    dataset : SequenceDataset
+    batch_size : int
+        Sequences of a batch, at most.
+    device : torch.device
+    rng : numpy.random.Generator or None
+        Shuffles anew in each pass.
+    augmentation : torch.Generator or None
+        Warps and splices, see `augment`.
+    """
 
     dataset: SequenceDataset
     batch_size: int
     device: torch.device
     rng: np.random.Generator | None = None
+    augmentation: torch.Generator | None = None
 
     def __len__(self):
         return -(-len(self.dataset) // self.batch_size)
@@ -86,7 +100,10 @@ class Batches:
         if self.rng is not None:
             self.rng.shuffle(batches)
         for i in batches:
-            yield self.dataset.batch(i, self.device)
+            inputs, y = self.dataset.batch(i, self.device)
+            if self.augmentation is not None:
+                inputs = augment(inputs, self.augmentation)
+            yield inputs, y
 
 
 def shuffled_by_length(lengths, rng):

@@ -120,6 +120,11 @@ class CLSTransformerClassifier(
     label_smoothing : float in [0, 1), default=0.1
         Share of each target that is spread evenly over the classes.
 
+    augment : bool, default=True
+        Vary the training sequences: play each at a random, changing speed, and replace a stretch
+        of half of them by that of another sequence, whose class then gets this share of the
+        target. False where speed itself, or a single step, decides the class.
+
     class_weight : dict, "balanced" or None, default=None
         Weight of each class in the loss, multiplied with `sample_weight`. "balanced" weights
         classes inversely to their frequency.
@@ -240,6 +245,7 @@ class CLSTransformerClassifier(
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "warmup_fraction": [Interval(Real, 0, 1, closed="left")],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+        "augment": ["boolean"],
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
@@ -274,6 +280,7 @@ class CLSTransformerClassifier(
         weight_decay=0.01,
         warmup_fraction=0.1,
         label_smoothing=0.1,
+        augment=True,
         class_weight=None,
         early_stopping=False,
         validation_fraction=0.1,
@@ -304,6 +311,7 @@ class CLSTransformerClassifier(
         self.weight_decay = weight_decay
         self.warmup_fraction = warmup_fraction
         self.label_smoothing = label_smoothing
+        self.augment = augment
         self.class_weight = class_weight
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction

@@ -76,6 +76,7 @@ def plan_training(params, n_sequences, *, one_pass=False):
         "lr": params.lr,
         "weight_decay": params.weight_decay,
         "criterion__label_smoothing": params.label_smoothing,
+        "augment": params.augment,
         "precision": params.precision,
     }
 

@@ -35,6 +35,8 @@ class Net(NeuralNetClassifier):
     seed : int
         Of the initial weights, the dropout masks, the token and the order of batches.
     precision : {"auto", "float32", "bfloat16"}
+    augment : bool
+        Whether to warp and splice what is learnt from.
     weight_decay : float
         Of matrices; biases, norms, positions and the token are exempt.
     warmup_fraction : float or None
@@ -49,10 +51,10 @@ class Net(NeuralNetClassifier):
     """
 
     def __init__(
-        self, *args, seed=0, precision="auto", weight_decay=0.0, warmup_fraction=None,
-        n_updates=1, n_epochs_before=0, **kwargs,
+        self, *args, seed=0, precision="auto", augment=False, weight_decay=0.0,
+        warmup_fraction=None, n_updates=1, n_epochs_before=0, **kwargs,
     ):  # fmt: skip
-        self.seed, self.precision = seed, precision
+        self.seed, self.precision, self.augment = seed, precision, augment
         self.weight_decay, self.warmup_fraction = weight_decay, warmup_fraction
         self.n_updates, self.n_epochs_before = n_updates, n_epochs_before
         super().__init__(*args, **kwargs)
@@ -113,8 +115,12 @@ class Net(NeuralNetClassifier):
 
     def get_iterator(self, dataset, training=False):
         """Return the batches of a data set, shuffled if they are to be learnt from."""
-        rng = np.random.default_rng(self.seed) if training else None
-        return Batches(dataset, self.batch_size, torch.device(self.device), rng)
+        device = torch.device(self.device)
+        if not training:
+            return Batches(dataset, self.batch_size, device)
+        augmentation = torch.Generator(device).manual_seed(self.seed) if self.augment else None
+        rng = np.random.default_rng(self.seed)
+        return Batches(dataset, self.batch_size, device, rng, augmentation)
 
     def infer(self, x, **fit_params):
         """Return the logits of a batch, (B, K)."""
@@ -123,7 +129,13 @@ class Net(NeuralNetClassifier):
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
         """Return the mean of the weighted losses of a batch."""
-        return (self.criterion_(y_pred.float(), y_true) * X["sample_weight"]).mean()
+        y_pred, weight = y_pred.float(), X["sample_weight"]
+        losses = self.criterion_(y_pred, y_true) * weight
+        if "partner" in X:  # each is of its partner's class in part
+            partner = X["partner"]
+            of_partner = self.criterion_(y_pred, y_true[partner]) * weight[partner]
+            losses = losses.lerp(of_partner, X["share"])
+        return losses.mean()
 
     def _set_training(self, training=True):
         if self.module_.training != training:  # skorch walks through all layers at every step

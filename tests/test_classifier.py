@@ -104,7 +104,7 @@ def test_without_positions_the_order_of_steps_says_nothing(data):
 def test_cls_attention_finds_the_bump():
     X, late = bumps(n=200)
     X[late == 1, :, 0] = X[late == 1, :, 1]  # no bump: whether there is one decides
-    clf = small(max_epochs=30, embedding="linear").fit(X, late)
+    clf = small(max_epochs=30, embedding="linear", augment=False).fit(X, late)
     attention = clf.cls_attention(X[late == 0])
     assert attention.shape == (100, 2, 2, 20)
     assert np.allclose(attention.sum(-1), 1, atol=1e-5)

@@ -61,7 +61,9 @@ def bare_loop(clf, X, y, n_epochs):
 
 def test_training_is_the_plain_loop_it_says_it_is(data):
     X, y = data
-    clf = small(dropout=0.0, embedding="linear", weight_decay=0.1, max_epochs=5).fit(X, y)
+    clf = small(dropout=0.0, augment=False, embedding="linear", weight_decay=0.1, max_epochs=5).fit(
+        X, y
+    )
     module = bare_loop(clf, X, y, 5)
     with torch.inference_mode():
         expected = module(torch.from_numpy(X)).softmax(-1).numpy()
@@ -299,7 +301,7 @@ def test_an_interrupt_with_early_stopping_goes_back_to_the_best_epoch(data, monk
             if len(weights) == 2:  # the best is over
                 nn.init.normal_(net.module_.head.weight, std=100)
 
-    clf, train_step = interrupt(epoch=5, early_stopping=True, callbacks=[Watch()])
+    clf, train_step = interrupt(epoch=5, augment=False, early_stopping=True, callbacks=[Watch()])
     monkeypatch.setattr("sklearn_cls._training.Net.train_step", train_step)
     with pytest.warns(UserWarning, match="interrupted"):
         clf.fit(*data)

@@ -1,0 +1,86 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture
+def bench_accuracy(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import bench_accuracy
+
+    return bench_accuracy
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two problems, one of them with a test half."""
+    rng = np.random.default_rng(0)
+
+    def write(name, n):
+        lines = [
+            f"{','.join(f'{v:.2f}' for v in rng.normal(4 * (i % 2), 1, 6 + i % 3))}:{'ab'[i % 2]}"
+            for i in range(n)
+        ]
+        (tmp_path / name).write_text("@classLabel true a b\n@data\n" + "\n".join(lines))
+
+    write("One_TRAIN.ts", 12)
+    write("One_TEST.ts", 8)
+    write("Two_TRAIN.ts", 12)
+    return tmp_path
+
+
+METHODS = ["max_epochs=8,lr=0.01,d_model=16,n_heads=1", "max_epochs=1,lr=1e-9,d_model=16"]
+
+
+def test_accuracy_is_cross_validated_on_every_problem_and_compared(bench_accuracy, folder):
+    out = folder / "rows.csv"
+    command = f"--data {folder} --seeds 2 --folds 2 --out {out} --tables {folder / 'table'}"
+    bench_accuracy.main([*command.split(), "--methods", *METHODS])
+    rows = pd.read_csv(out)
+    assert len(rows) == 2 * 2 * 2 * 2  # problems, seeds, folds, methods
+    assert set(rows["problem"]) == {"One", "Two"}
+    problems = pd.read_csv(folder / "table_problems.csv").set_index("problem")
+    assert problems.loc["mean", METHODS[0]] == pytest.approx(
+        rows.query("method == @METHODS[0]")["accuracy"].mean(), abs=1e-4
+    )
+    methods = pd.read_csv(folder / "table_methods.csv").set_index("method")
+    assert methods.loc[METHODS[0], "accuracy"] > methods.loc[METHODS[1], "accuracy"]
+    assert methods.loc[METHODS[0], "wins"] == 2
+
+
+def test_what_the_csv_holds_is_not_run_again(bench_accuracy, folder, monkeypatch):
+    command = f"--data {folder} --problems One --folds 1 --out {folder / 'rows.csv'} --methods"
+    bench_accuracy.main([*command.split(), METHODS[1]])
+    monkeypatch.setattr(bench_accuracy, "measure", None)
+    bench_accuracy.main([*command.split(), METHODS[1]])
+    assert len(pd.read_csv(folder / "rows.csv")) == 1
+
+
+def test_the_test_protocol_scores_on_the_test_half(bench_accuracy, folder):
+    _, X_train, y_train, X_test, y_test = next(
+        bench_accuracy.splits("One", folder, "test", seed=0, folds=5)
+    )
+    assert (len(X_train), len(y_train), len(X_test), len(y_test)) == (12, 12, 8, 8)
+
+
+def test_cross_validation_never_reads_a_test_half(bench_accuracy, folder):
+    (folder / "One_TEST.ts").unlink()
+    folds = list(bench_accuracy.splits("One", folder, "cv", seed=0, folds=5))
+    assert sum(len(fold[4]) for fold in folds) == 12
+
+
+def test_sequences_become_complete_series_of_one_length(bench_accuracy):
+    class Keep:
+        def fit(self, X, y):
+            self.X = X
+
+    X = [np.array([[0.0], [np.nan], [2.0]]), np.arange(17.0)[:, None]]
+    keep = Keep()
+    bench_accuracy.Rectangular(keep).fit(X, [0, 1])
+    assert keep.X.shape == (2, 1, 17)
+    np.testing.assert_allclose(keep.X[0, 0], np.linspace(0, 2, 17))
+    np.testing.assert_allclose(keep.X[1, 0], np.arange(17))
