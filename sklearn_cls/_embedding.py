@@ -3,9 +3,9 @@
 Shapes: B sequences, T steps, N tokens, F features, D `d_model`.
 
 Choices: missing values become the training mean, with indicator features if any were seen in
-training; tokens are patches of steps [1], of the steps themselves or of two convolutions over
-them [2]; whatever follows the end of a sequence is zero at every layer, so that padding and the
-edge of an unpadded sequence look alike.
+training; a token is a patch of steps [1], taken as it is or through two convolutions, of which
+the first is strided by the patch [2]; whatever follows the end of a sequence is zero at every
+layer, so that padding and the edge of an unpadded sequence look alike.
 
 [1] Nie et al., A Time Series is Worth 64 Words, ICLR 2023.
 [2] Wang et al., Time Series Classification from Scratch with Deep Neural Networks, IJCNN 2017.
@@ -59,20 +59,24 @@ class StepBatchNorm(nn.BatchNorm1d):
 
 
 class Convolutions(nn.Module):
-    """Two convolutions over steps with batch norm and GELU: (B, T, F) to (B, T, D)."""
+    """Two convolutions with batch norm and GELU, the first strided: (B, T, C) to (B, N, D).
 
-    def __init__(self, n_inputs, d_model):
+    The first sees a patch, the one before it and 3 steps more on both sides. The second works on
+    patches, which makes long sequences cheap.
+    """
+
+    def __init__(self, n_inputs, d_model, patch_size):
         super().__init__()
         self.convs = nn.ModuleList(
-            nn.Conv1d(n_in, d_model, kernel, padding="same", bias=False)
-            for n_in, kernel in ((n_inputs, 7), (d_model, 5))
+            nn.Conv1d(n_in, d_model, size, stride, padding=size // 2, bias=False)
+            for n_in, size, stride in ((n_inputs, 2 * patch_size + 7, patch_size), (d_model, 5, 1))
         )
         self.norms = nn.ModuleList(StepBatchNorm(d_model) for _ in self.convs)
 
     def forward(self, x, is_padding):
-        """Return features of every step, zero where there is padding."""
+        """Return features of every patch, zero where is_padding (B, N)."""
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = F.gelu(norm(conv(x.mT).mT, is_padding))  # (B, T, D); GELU keeps zero at zero
+            x = F.gelu(norm(conv(x.mT).mT, is_padding))  # (B, N, D); GELU keeps zero at zero
         return x
 
 
@@ -86,7 +90,7 @@ class Embedding(nn.Module):
     d_model : int
         D.
     kind : {"linear", "conv"}
-        Patches of the standardised steps, or of two convolutions over them.
+        What is projected to a token: the standardised steps of a patch, or convolutions there.
     patch_size : int
         Steps a token; the last token of a sequence may cover fewer.
     positions : {"sinusoidal", "learned", None}
@@ -107,8 +111,8 @@ class Embedding(nn.Module):
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
         n_inputs = 2 * n_features if has_missing else n_features
-        self.convolutions = Convolutions(n_inputs, d_model) if kind == "conv" else None
-        self.patches = nn.Linear(patch_size * (d_model if kind == "conv" else n_inputs), d_model)
+        self.convolutions = Convolutions(n_inputs, d_model, patch_size) if kind == "conv" else None
+        self.project = nn.Linear(d_model if kind == "conv" else patch_size * n_inputs, d_model)
         self.positions = positions
         if positions == "learned":
             self.position = nn.Parameter(0.02 * torch.randn(max_tokens, d_model))
@@ -117,16 +121,15 @@ class Embedding(nn.Module):
     def forward(self, x, is_padding):
         """Return tokens (B, N, D) and which of them are padding, (B, N) or None."""
         x = self.inputs(x, is_padding)
-        if self.convolutions is not None:
-            x = self.convolutions(x, is_padding)  # (B, T, D)
-        tokens = self.patches(self.cut(x))  # (B, N, D)
+        # A token is padding if its first step is.
+        is_padding = None if is_padding is None else is_padding[:, :: self.patch_size]
+        x = self.cut(x) if self.convolutions is None else self.convolutions(x, is_padding)
+        tokens = self.project(x)  # (B, N, D)
         n_tokens, d_model = tokens.shape[1:]
         if self.positions == "sinusoidal":
             tokens = tokens + sinusoids(n_tokens, d_model, x.device)
         elif self.positions == "learned":
             tokens = tokens + self.position[:n_tokens]
-        # A token is padding if its first step is.
-        is_padding = None if is_padding is None else is_padding[:, :: self.patch_size]
         return self.dropout(tokens), is_padding
 
     def inputs(self, x, is_padding):

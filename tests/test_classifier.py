@@ -234,7 +234,7 @@ def test_strategies_start_from_the_same_weights(data):
         clf = small(cls_strategy=strategy, lr=1e-30, max_epochs=1).fit(*data)
         weights.append({k: v for k, v in clf.module_.state_dict().items() if "token" not in k})
     for other in weights[1:]:
-        for name in ("blocks.0.qkv.weight", "head.weight", "embedding.patches.weight"):
+        for name in ("blocks.0.qkv.weight", "head.weight", "embedding.project.weight"):
             assert torch.equal(weights[0][name], other[name])
 
 

@@ -53,7 +53,7 @@ def test_a_token_is_padding_if_all_its_steps_are():
 def test_a_patch_is_a_linear_map_of_its_steps():
     embedding = make(patch_size=3)
     x = torch.randn(1, 6, 2)
-    expected = embedding.patches(x.reshape(1, 2, 6))
+    expected = embedding.project(x.reshape(1, 2, 6))
     assert torch.allclose(embedding(x, None)[0], expected)
 
 
@@ -90,9 +90,22 @@ def test_batch_norm_predicts_with_what_it_saw_after_few_batches():
     assert norm.running_mean.item() == pytest.approx(5, abs=0.2)
 
 
-def test_convolutions_leave_padding_at_zero():
+@pytest.mark.parametrize("patch_size", [1, 2, 3])
+def test_convolutions_leave_padding_at_zero(patch_size):
     x = torch.randn(2, 9, 3)
     is_padding = torch.arange(9) >= torch.tensor([[9], [4]])
-    y = Convolutions(3, 8).train()(x.masked_fill(is_padding.unsqueeze(-1), 0), is_padding)
+    x = x.masked_fill(is_padding.unsqueeze(-1), 0)
+    is_padding = is_padding[:, ::patch_size]
+    y = Convolutions(3, 8, patch_size).train()(x, is_padding)
+    assert y.shape == (2, -(-9 // patch_size), 8)
     assert (y[is_padding] == 0).all()
     assert (y[~is_padding] != 0).any()
+
+
+@pytest.mark.parametrize("patch_size", [1, 2, 3, 8])
+def test_the_first_convolution_sees_a_patch_the_one_before_and_three_steps_more(patch_size):
+    conv = Convolutions(1, 4, patch_size).convs[0]
+    x = torch.zeros(1, 1, 20 * patch_size, requires_grad=True)
+    conv(x)[0, :, 10].sum().backward()
+    seen = x.grad[0, 0].nonzero().squeeze(1).tolist()
+    assert seen == list(range(9 * patch_size - 3, 11 * patch_size + 4))

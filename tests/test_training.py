@@ -95,7 +95,7 @@ def test_biases_norms_positions_and_the_token_are_exempt_from_decay(data):
     assert clf.net_.optimizer_.param_groups[0]["weight_decay"] == 0.01
     assert clf.net_.optimizer_.param_groups[1]["weight_decay"] == 0
     assert {"token.value", "embedding.position", "blocks.0.norm1.weight", "head.bias"} <= exempt
-    assert {"blocks.0.qkv.weight", "head.weight", "embedding.patches.weight"} <= decayed
+    assert {"blocks.0.qkv.weight", "head.weight", "embedding.project.weight"} <= decayed
 
 
 def test_auto_scales_with_the_data():
