@@ -23,16 +23,21 @@ format: .venv/ready
 docs: .venv/ready-docs
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
-bench: .venv/ready
+bench: .venv/ready-bench
 	$(RUN) benchmarks/bench_readout.py --out benchmarks/readout.csv
 	$(RUN) benchmarks/bench_fit.py --out benchmarks/fit.csv
 	$(RUN) benchmarks/bench_memmap.py --out benchmarks/memmap.csv
+	$(RUN) benchmarks/bench_accuracy.py --protocol test --out benchmarks/accuracy.csv
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 # torch alone and by its exact version: anything looser may bring another build of it.
 	$(BIN)/pip install --quiet "$$(grep '^torch==' constraints.txt)"
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+.venv/ready-bench: .venv/ready
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	touch $@
 
 .venv/ready-docs: .venv/ready
