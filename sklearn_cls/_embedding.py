@@ -20,6 +20,7 @@ from sklearn_cls._dropout import Dropout
 EMBEDDINGS = ("linear", "conv")
 POSITIONS = ("sinusoidal", "learned", "rope")
 LARGEST = 1e9  # whose square, summed over a layer, float32 still holds
+SMALLEST = 1e-6  # deviation of a sequence, in deviations of all, that is more than rounding
 
 
 def sinusoids(n_tokens, d_model, device=None):
@@ -99,18 +100,23 @@ class Embedding(nn.Module):
         Rows of the learned positions.
     has_missing : bool
         Whether to tell the network, by F more inputs, which values are missing.
+    differ_in_scale : bool
+        Whether to show it, by F more inputs, each sequence by its own mean and deviation: those
+        that vary a hundred times less than others look constant otherwise.
     dropout : float
         Of the tokens.
     """
 
     def __init__(
-        self, n_features, d_model, kind, patch_size, positions, max_tokens, has_missing, dropout
-    ):
+        self, n_features, d_model, kind, patch_size, positions, max_tokens, has_missing,
+        differ_in_scale, dropout,
+    ):  # fmt: skip
         super().__init__()
         self.patch_size, self.has_missing = patch_size, has_missing
+        self.differ_in_scale = differ_in_scale
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
-        n_inputs = 2 * n_features if has_missing else n_features
+        n_inputs = (1 + has_missing + differ_in_scale) * n_features
         self.convolutions = Convolutions(n_inputs, d_model, patch_size) if kind == "conv" else None
         self.project = nn.Linear(d_model if kind == "conv" else patch_size * n_inputs, d_model)
         self.positions = positions
@@ -133,15 +139,21 @@ class Embedding(nn.Module):
         return self.dropout(tokens), is_padding
 
     def inputs(self, x, is_padding):
-        """Standardise, fill and mark what is missing: (B, T, F) or (B, T, 2 F)."""
+        """Standardise, fill and mark what is missing: (B, T, F) to (B, T, C)."""
         missing = x.isnan()
         # Clipped far out, so that a fill value of 1e20 is finite in every layer.
         x = ((x - self.mean) / self.scale).clamp(-LARGEST, LARGEST).masked_fill(missing, 0.0)
-        if not self.has_missing:
-            return x
-        if is_padding is not None:
-            missing = missing & ~is_padding.unsqueeze(-1)
-        return torch.cat([x, missing.to(x.dtype)], -1)
+        inputs = [x]
+        if self.differ_in_scale:
+            n_known = (~missing).sum(1, keepdim=True).clamp(min=1)
+            centred = (x - x.sum(1, keepdim=True) / n_known).masked_fill(missing, 0.0)
+            deviation = (centred.square().sum(1, keepdim=True) / n_known).sqrt()
+            inputs.append(centred / deviation.clamp(min=SMALLEST))
+        if self.has_missing:
+            if is_padding is not None:
+                missing = missing & ~is_padding.unsqueeze(-1)
+            inputs.append(missing.to(x.dtype))
+        return torch.cat(inputs, -1)
 
     def cut(self, x):
         """Cut steps into patches: (B, T, C) to (B, N, P C), zeros after the last step."""

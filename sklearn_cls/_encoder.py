@@ -102,8 +102,8 @@ class CLSEncoder(nn.Module):
         F and K.
     max_tokens : int
         Rows of the learned positions.
-    has_missing : bool
-        Whether the training data had missing values, see `Embedding`.
+    has_missing, differ_in_scale : bool
+        Whether the training data had missing values, and scales of their own, see `Embedding`.
     token_seed : int
         Of the token's own generator.
     """
@@ -112,12 +112,20 @@ class CLSEncoder(nn.Module):
         self, *, n_features, n_classes, cls_strategy="learned", pooling="cls", depth=2,
         d_model=64, n_heads=4, dim_feedforward=128, dropout=0.1, activation="gelu",
         embedding="conv", patch_size=1, positions="sinusoidal", max_tokens=0,
-        has_missing=False, token_seed=0,
+        has_missing=False, differ_in_scale=False, token_seed=0,
     ):  # fmt: skip
         super().__init__()
         self.pooling, self.positions = pooling, positions
         self.embedding = Embedding(
-            n_features, d_model, embedding, patch_size, positions, max_tokens, has_missing, dropout
+            n_features,
+            d_model,
+            embedding,
+            patch_size,
+            positions,
+            max_tokens,
+            has_missing,
+            differ_in_scale,
+            dropout,
         )
         if pooling == "cls":
             self.token = CLSToken(cls_strategy, d_model, token_seed)

@@ -18,7 +18,15 @@ ARCHITECTURE = (  # what the weights fit, so that training goes on only if it is
     "embedding",
     "positions",
 )
-READ_OFF = ("n_features", "n_classes", "patch_size", "max_tokens", "has_missing", "token_seed")
+READ_OFF = (  # the data and the seed
+    "n_features",
+    "n_classes",
+    "patch_size",
+    "max_tokens",
+    "has_missing",
+    "differ_in_scale",
+    "token_seed",
+)
 
 
 def auto_patch_size(n_steps):
@@ -55,6 +63,7 @@ def plan_network(params, data, n_classes, seed, start=None):
         "patch_size": patch_size,
         "max_tokens": math.ceil(int(data.lengths.max()) / patch_size),
         "has_missing": bool(data.sequences.has_gaps[data.rows].any()),
+        "differ_in_scale": params.standardize and data.sequences.differ_in_scale(data.rows),
         "token_seed": seed,
     }
 

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_array, validate_data
 from sklearn_cls._compat import check_feature_names
 
 CHUNK_BYTES = 8 * 2**20  # of float32: what a pass over the data holds at a time
+SCALE_SAMPLE = 1000  # sequences
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,23 @@ class Sequences:
         # Rounding leaves a constant feature with a deviation of about a unit in the last place.
         is_constant = deviation <= np.finfo(np.float32).eps * np.abs(mean)
         return mean.astype(np.float32), np.where(is_constant, 1, deviation).astype(np.float32)
+
+    def differ_in_scale(self, rows):
+        """Return whether some feature varies a hundred times less in many sequences than in all.
+
+        Judged by about `SCALE_SAMPLE` of `rows`. Sequences in which it is constant, but for
+        rounding, do not count.
+        """
+        sample = rows[:: -(-len(rows) // SCALE_SAMPLE)]
+        _, overall = self.mean_and_deviation(sample)
+        n_small = np.zeros(self.n_features)
+        for chunk in self.chunks(sample):
+            known = ~np.isnan(chunk)
+            n = np.maximum(known.sum(1, keepdims=True), 1)
+            centred = np.where(known, chunk - chunk.sum(1, where=known, keepdims=True) / n, 0)
+            share = np.sqrt((centred**2).sum(1) / n[:, 0]) / overall  # (n, F)
+            n_small += ((share > 1e-6) & (share < 0.01)).sum(0)
+        return bool((n_small > 0.1 * len(sample)).any())
 
     def chunks(self, rows):
         """Yield the sequences `rows` as padded arrays of at most about `CHUNK_BYTES`."""

@@ -118,8 +118,9 @@ class Net(NeuralNetClassifier):
         device = torch.device(self.device)
         if not training:
             return Batches(dataset, self.batch_size, device)
-        augmentation = torch.Generator(device).manual_seed(self.seed) if self.augment else None
-        rng = np.random.default_rng(self.seed)
+        rng, augmentation = np.random.default_rng(self.seed), None
+        if self.augment:  # another stream than those of dropout and the token
+            augmentation = torch.Generator(device).manual_seed(self.seed + 2)
         return Batches(dataset, self.batch_size, device, rng, augmentation)
 
     def infer(self, x, **fit_params):

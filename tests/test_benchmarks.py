@@ -84,3 +84,11 @@ def test_sequences_become_complete_series_of_one_length(bench_accuracy):
     assert keep.X.shape == (2, 1, 17)
     np.testing.assert_allclose(keep.X[0, 0], np.linspace(0, 2, 17))
     np.testing.assert_allclose(keep.X[1, 0], np.arange(17))
+
+
+def test_a_budget_is_a_share_of_the_default_epochs(bench_accuracy):
+    whole, half = (
+        bench_accuracy.classifier(f"budget={share}", 100, 0, 1).max_epochs for share in (1, 0.5)
+    )
+    assert whole > 10
+    assert half == pytest.approx(whole / 2, abs=1)

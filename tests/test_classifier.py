@@ -44,6 +44,15 @@ def test_defaults_need_no_tuning_and_no_preprocessing(data):
     assert clf.score(X_test * [1e-3, 1e4] + [50, -1e5], y_test) > 0.95
 
 
+def test_sequences_whose_scales_differ_by_orders_of_magnitude_are_learnt_from(data):
+    X, y = data
+    X = X * np.logspace(-4, 2, len(X))[np.random.default_rng(0).permutation(60), None, None]
+    clf = small(max_epochs=30).fit(X, y)
+    assert clf.score(X, y) > 0.9
+    assert clf.module_.embedding.differ_in_scale
+    assert small(max_epochs=30, standardize=False).fit(X, y).score(X, y) < 0.9
+
+
 def test_unequal_lengths_gaps_and_padding_are_learnt_from(data):
     rng = np.random.default_rng(0)
 

@@ -5,9 +5,11 @@ import torch
 from sklearn_cls._embedding import Convolutions, Embedding, StepBatchNorm, sinusoids
 
 
-def make(kind="linear", patch_size=1, positions=None, has_missing=False, max_tokens=20):
+def make(
+    kind="linear", patch_size=1, positions=None, has_missing=False, differ=False, max_tokens=20
+):
     torch.manual_seed(0)
-    return Embedding(2, 8, kind, patch_size, positions, max_tokens, has_missing, 0.0).eval()
+    return Embedding(2, 8, kind, patch_size, positions, max_tokens, has_missing, differ, 0.0).eval()
 
 
 def test_inputs_are_standardised():
@@ -33,6 +35,28 @@ def test_the_network_is_told_what_is_missing_if_training_had_gaps():
     gap, mean = torch.zeros(1, 4, 2), torch.zeros(1, 4, 2)
     gap[0, 1, 0] = torch.nan
     assert not torch.allclose(embedding(gap, None)[0], embedding(mean, None)[0])
+
+
+def test_sequences_of_different_scale_are_also_shown_by_their_own():
+    x = torch.randn(3, 50, 2, generator=torch.Generator().manual_seed(0))
+    small = 1e-4 * x + 0.5
+    small[:, 45:] = torch.nan  # padding
+    x[:, 45:] = torch.nan
+    small[0, 3, 1] = x[0, 3, 1] = torch.nan  # a gap
+    is_padding = (torch.arange(50) >= 45).expand(3, 50)
+    own = make(differ=True).inputs(small, is_padding)[:, :, 2:]
+    torch.testing.assert_close(
+        own, make(differ=True).inputs(x, is_padding)[..., 2:], atol=5e-3, rtol=0
+    )
+    torch.testing.assert_close(own[1, :45].mean(0), torch.zeros(2), atol=1e-3, rtol=0)
+    torch.testing.assert_close(own[1, :45].std(0, correction=0), torch.ones(2))
+    assert (own[:, 45:] == 0).all()
+    assert own[0, 3, 1] == 0
+
+
+def test_a_constant_sequence_is_shown_as_zero_by_its_own_scale():
+    x = torch.full((1, 30, 2), 1.1)
+    assert make(differ=True).inputs(x, None)[..., 2:].abs().max() < 1
 
 
 @pytest.mark.parametrize(("n_steps", "n_tokens"), [(1, 1), (3, 1), (4, 2), (6, 2), (7, 3)])

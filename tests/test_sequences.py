@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from sklearn_cls._sequences import CHUNK_BYTES, Sequences, check_sequences
+from sklearn_cls._sequences import CHUNK_BYTES, Sequences, check_sequences, read_sequences
 from tests.conftest import bumps, small
 
 RNG = np.random.default_rng(0)
@@ -131,6 +131,27 @@ def test_mean_and_deviation_are_numpys_without_what_is_missing():
     assert np.allclose(deviation[:2], np.nanstd(steps[:, :2], 0))
     assert deviation[2] == 1  # constant
     assert (mean[3], deviation[3]) == (0, 1)  # never there
+
+
+def test_scales_differ_where_many_sequences_hardly_vary():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(50, 30, 2))
+    rows = np.arange(50)
+
+    def differ(X):
+        return read_sequences(X).differ_in_scale(rows)
+
+    assert not differ(X)
+    assert not differ(X * [1e-6, 1e6] + [5, -1e6])  # scales of features
+    X[:4, :, 0] *= 1e-3  # few sequences
+    assert not differ(X)
+    X[:10, :, 0] *= 1e-3
+    assert differ(X)
+    assert differ([x[: 20 + i % 10] for i, x in enumerate(X)])
+    X[:10, 3:6, 0] = np.nan
+    assert differ(X)
+    X[:25, :, 0] = 0.1  # rarely used: constant says nothing about scale
+    assert not differ(X)
 
 
 def test_chunks_hold_about_what_they_may():
