@@ -53,7 +53,7 @@ AEON_LOADERS = {
 }
 TEXTBOOK = {"embedding": "linear", "patch_size": 1, "augment": False, "lr": 1e-3}
 N_FOLDS = 5
-FIELDS = ("problem", "method", "seed", "fold", "accuracy", "fit_s", "predict_s")
+KEY = ["protocol", "problem", "method", "seed", "fold"]
 
 
 class Rectangular(ClassifierMixin, BaseEstimator):
@@ -123,11 +123,13 @@ def settings(text):
     return params
 
 
-def problems(folder):
-    """Return the names of all problems there are."""
+def problems(folder, protocol):
+    """Return the names of all problems there are; of a folder, those with the halves it takes."""
     if folder is None:
         return tuple(name for name, package in PACKAGES.items() if find_spec(package))
     names = {path.name.removesuffix("_TRAIN.ts") for path in Path(folder).glob("*_TRAIN.ts")}
+    if protocol == "test":
+        names = {name for name in names if (Path(folder) / f"{name}_TEST.ts").exists()}
     return (*(name for name in RANKING if name in names), *sorted(names - set(RANKING)))
 
 
@@ -160,8 +162,8 @@ def splits(problem, folder, protocol, seed, folds):
     if protocol == "test":
         yield 0, X, y, *half(problem, folder, "TEST")
         return
-    smallest = np.unique(y, return_counts=True)[1].min()
-    parts = StratifiedKFold(min(N_FOLDS, smallest), shuffle=True, random_state=seed).split(y, y)
+    n_folds = int(np.clip(np.unique(y, return_counts=True)[1].min(), 2, N_FOLDS))
+    parts = StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(y, y)
     for fold, (train, test) in enumerate(parts):
         if fold < folds:
             yield fold, take(X, train), y[train], take(X, test), y[test]
@@ -172,7 +174,7 @@ def take(X, rows):
     return [X[i] for i in rows] if isinstance(X, list) else X[rows]
 
 
-def measure(problem, method, seed, fold, split, n_threads):
+def measure(protocol, problem, method, seed, fold, split, n_threads):
     """Return a row of the CSV."""
     X_train, y_train, X_test, y_test = split
     torch.set_num_threads(n_threads)
@@ -182,6 +184,7 @@ def measure(problem, method, seed, fold, split, n_threads):
     fitted = time.perf_counter()
     predicted = clf.predict(X_test)
     return {
+        "protocol": protocol,
         "problem": problem,
         "method": method,
         "seed": seed,
@@ -223,6 +226,7 @@ def by_method(results):
     """
     methods = list(dict.fromkeys(results["method"]))
     parts = results.pivot_table("accuracy", ["problem", "seed", "fold"], "method").dropna()
+    times = results.set_index(["problem", "seed", "fold"]).loc[parts.index].groupby("method")
     accuracy = parts.groupby("problem").mean()
     difference = accuracy.sub(accuracy[methods[0]], axis=0)
     table = {
@@ -232,8 +236,8 @@ def by_method(results):
         "difference": difference.mean(),
         "standard error": difference.sem(),
         "wins": accuracy.eq(accuracy.max(axis=1), axis=0).sum(),
-        "fit_s": results.groupby("method")["fit_s"].mean(),
-        "predict_s": results.groupby("method")["predict_s"].mean(),
+        "fit_s": times["fit_s"].mean(),
+        "predict_s": times["predict_s"].mean(),
     }
     return pd.DataFrame(table).loc[methods].rename_axis("method").reset_index()
 
@@ -249,14 +253,19 @@ def main(args=None):
     parser.add_argument("--methods", nargs="+", help="default: default textbook minirocket 1nn")
     parser.add_argument("--seeds", type=int, default=1, help="of the methods and the folds")
     parser.add_argument("--folds", type=int, default=N_FOLDS, help=f"at most {N_FOLDS}, of cv")
-    parser.add_argument("--jobs", type=int, default=1, help="fits side by side")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="fits side by side, whose seconds say little"
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of each")
     parser.add_argument("--out", help="CSV to add to; what is in it is not run again")
     parser.add_argument("--tables", help="write the tables to TABLES_{problems,methods}.csv")
     args = parser.parse_args(args)
     minirocket = ["minirocket"] if find_spec("aeon") else []
     methods = args.methods or ["default", "textbook", *minirocket, "1nn"]
-    names = args.problems or problems(args.data)
+    there = problems(args.data, args.protocol)
+    names = args.problems or there
+    if not names or set(names) - set(there):
+        parser.error(f"problems {names} of {args.data}: there are {', '.join(there) or 'none'}")
     torch.set_num_threads(args.threads)
     print_versions("aeon", "numba", "pandas")
     print(
@@ -265,24 +274,27 @@ def main(args=None):
         flush=True,
     )
     rows = read(args.out)
-    done = {tuple(row[name] for name in FIELDS[:4]) for row in rows}
+    done = {tuple(row[name] for name in KEY) for row in rows}
     with joblib.Parallel(args.jobs, return_as="generator_unordered") as parallel:
         if args.jobs == 1:
             for method in methods:
                 warm_up(method, args.threads)
         tasks = (
-            joblib.delayed(measure)(problem, method, seed, fold, split, args.threads)
+            joblib.delayed(measure)(*key, split, args.threads)
             for problem in names
             for seed in range(args.seeds)
             for fold, *split in splits(problem, args.data, args.protocol, seed, args.folds)
             for method in methods
-            if (problem, method, seed, fold) not in done
+            if (key := (args.protocol, problem, method, seed, fold)) not in done
         )
         for row in parallel(tasks):
             rows.append(row)
             add(row, args.out)
             print(*row.values(), file=sys.stderr)
-    results = pd.DataFrame(rows).query("problem in @names and method in @methods")
+    results = pd.DataFrame(rows).query(
+        "protocol == @args.protocol and problem in @names and method in @methods "
+        "and seed < @args.seeds and fold < @args.folds"
+    )
     tables = {"problems": by_problem(results), "methods": by_method(results)}
     for table in tables.values():
         print(table.to_string(index=False, float_format="{:.4g}".format, na_rep=""), end="\n\n")

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from harness import in_turn, options, report
-from sklearn.datasets import load_digits
 
 from sklearn_cls import CLSTransformerClassifier
 from sklearn_cls._dropout import seed_generators
+from sklearn_cls.datasets import load_digit_sequences
 
 N_EPOCHS, BATCH_SIZE, LR = 10, 64, 1e-3
 
@@ -24,10 +24,9 @@ def main():
     """Measure both data sets."""
     args = options(__doc__, rounds=7)
     print("# data: digits (1797, 8, 8); normal noise (2000, 100, 8); default network, 10 epochs")
-    X, y = load_digits(return_X_y=True)
     rng = np.random.default_rng(0)
     data = {
-        "digits": (X.reshape(-1, 8, 8).astype(np.float32), y),
+        "digits": load_digit_sequences(),
         "2000x100x8": (rng.normal(size=(2000, 100, 8)).astype(np.float32), np.arange(2000) % 10),
     }
     rows = []

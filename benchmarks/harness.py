@@ -30,9 +30,10 @@ def print_versions(*more):
     names = ["sklearn_cls", "torch", "scikit-learn", "skorch", "numpy"]
     names += [name for name in more if find_spec(name)]
     versions = ", ".join(f"{name} {version(name)}" for name in names)
+    cuda = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     print(
         f"# {versions}, Python {platform.python_version()}\n# {platform.machine()} cpu, "
-        f"{torch.get_num_threads()} threads"
+        f"{torch.get_num_threads()} threads{cuda}"
     )
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import sklearn
 import skorch
 import torch
-from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split
 
 from sklearn_cls import CLSTransformerClassifier, __version__
+from sklearn_cls.datasets import load_digit_sequences
 
 STRATEGIES = ("learned", "zeros", "fixed", "random")
 DEPTHS = (1, 2, 4)
@@ -30,8 +30,7 @@ def main(folder="demo", depths=DEPTHS, **params):
     start = time.perf_counter()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    X, y = load_digits(return_X_y=True)
-    X = X.reshape(-1, 8, 8)
+    X, y = load_digit_sequences()
     X_train, X_test, y_train, y_test = train_test_split(
         X, y, test_size=0.25, stratify=y, random_state=0
     )
@@ -43,9 +42,8 @@ def main(folder="demo", depths=DEPTHS, **params):
         f"test on. Searching {len(STRATEGIES)} strategies x {len(depths)} depths, 3 folds each."
     )
     # A plain linear embedding: all that mixes the rows is the encoder, and [CLS].
-    clf = CLSTransformerClassifier(
-        **{"embedding": "linear", "max_epochs": 24, "batch_size": 64, "random_state": 0, **params}
-    )
+    plain = {"embedding": "linear", "augment": False, "max_epochs": 24, "batch_size": 64}
+    clf = CLSTransformerClassifier(**{**plain, "random_state": 0, **params})
     search = GridSearchCV(
         clf,
         {"cls_strategy": STRATEGIES, "depth": depths},

@@ -4,7 +4,7 @@ Shapes: B sequences, T steps, F features.
 
 Choices: each sequence is replayed at a random, smoothly changing speed [1]; then a stretch of it is
 replaced by the same stretch of another sequence of the batch, whose class gets that share of the
-target [2]. Neither invents values, lengths or padding.
+target [2]. Neither invents lengths or padding.
 
 [1] Um et al., Data Augmentation of Wearable Sensor Data for Parkinson's Disease Monitoring using
     Convolutional Neural Networks, ICMI 2017.
@@ -21,17 +21,20 @@ SPLICED = 0.5  # share of the sequences of a batch that get a stretch of another
 LONGEST = 0.5  # share of a sequence that is replaced at most
 
 
-def augment(inputs, generator):
-    """Return the inputs of a batch, warped and spliced.
+def augment(inputs, generator, *, splices=True):
+    """Return the inputs of a batch, warped and, with `splices`, spliced.
 
-    Added to them are "partner" (B,), the row that each was spliced with, and "share" (B,), how much
-    of its steps are the partner's.
+    Added to them are then "partner" (B,), the row that each was spliced with, and "share" (B,), how
+    much of its steps are the partner's.
     """
     x, is_padding = inputs["x"], inputs["is_padding"]
     lengths = torch.full((len(x),), x.shape[1], device=x.device)
     if is_padding is not None:
         lengths = lengths - is_padding.sum(1)
-    x, partner, share = splice(warp(x, lengths, generator), lengths, generator)
+    x = warp(x, lengths, generator)
+    if not splices:
+        return {**inputs, "x": x}
+    x, partner, share = splice(x, lengths, generator)
     return {**inputs, "x": x, "partner": partner, "share": share}
 
 
@@ -39,7 +42,9 @@ def warp(x, lengths, generator):
     """Replay x (B, T, F) at changing speed, from its first step to its last."""
     step = torch.arange(x.shape[1], device=x.device)  # (T,)
     last = lengths.unsqueeze(1) - 1  # (B, 1)
-    log_speed = WARP * torch.randn(len(x), 1, ANCHORS, device=x.device, generator=generator)
+    log_speed = WARP * torch.randn(
+        len(x), 1, ANCHORS, dtype=x.dtype, device=x.device, generator=generator
+    )
     speed = F.interpolate(log_speed, x.shape[1], mode="linear", align_corners=True)[:, 0].exp()
     speed = speed.masked_fill((step == 0) | (step > last), 0.0)  # to each step from the one before
     time = speed.cumsum(1)  # (B, T)
@@ -61,7 +66,7 @@ def splice(x, lengths, generator):
     n = len(x)
 
     def uniform(*shape):
-        return torch.rand(shape, device=x.device, generator=generator)
+        return torch.rand(shape, dtype=x.dtype, device=x.device, generator=generator)
 
     partner = torch.randperm(n, device=x.device, generator=generator)
     shorter = torch.minimum(lengths, lengths[partner])

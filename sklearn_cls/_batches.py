@@ -3,13 +3,13 @@
 Shapes: B sequences, T steps, F features.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from sklearn_cls._augment import augment
 from sklearn_cls._sequences import Sequences
 
 LENGTH_JITTER = 0.15  # share of a length: keeps batches from being the same in every epoch
@@ -78,15 +78,15 @@ class Batches:
     device : torch.device
     rng : numpy.random.Generator or None
         Shuffles anew in each pass.
-    augmentation : torch.Generator or None
-        Warps and splices, see `augment`.
+    augmentation : callable or None
+        Varies the inputs of a batch, see `augment`.
     """
 
     dataset: SequenceDataset
     batch_size: int
     device: torch.device
     rng: np.random.Generator | None = None
-    augmentation: torch.Generator | None = None
+    augmentation: Callable | None = None
 
     def __len__(self):
         return -(-len(self.dataset) // self.batch_size)
@@ -102,7 +102,7 @@ class Batches:
         for i in batches:
             inputs, y = self.dataset.batch(i, self.device)
             if self.augmentation is not None:
-                inputs = augment(inputs, self.augmentation)
+                inputs = self.augmentation(inputs)
             yield inputs, y
 
 

@@ -215,11 +215,10 @@ class CLSTransformerClassifier(
 
     Examples
     --------
-    >>> from sklearn.datasets import load_digits
     >>> from sklearn.model_selection import train_test_split
     >>> from sklearn_cls import CLSTransformerClassifier
-    >>> X, y = load_digits(return_X_y=True)
-    >>> X = X.reshape(-1, 8, 8)  # 8 steps (rows) of 8 features (pixels)
+    >>> from sklearn_cls.datasets import load_digit_sequences
+    >>> X, y = load_digit_sequences()  # 8 steps (rows) of 8 features (pixels)
     >>> X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
     >>> clf = CLSTransformerClassifier(random_state=0).fit(X_train, y_train)
     >>> clf.score(X_test, y_test) > 0.95

@@ -30,8 +30,21 @@ def sinusoids(n_tokens, d_model, device=None):
     return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)[:, :d_model]
 
 
-class StepBatchNorm(nn.BatchNorm1d):
-    """Batch norm over the real steps of a batch; padding comes out as zero.
+def by_itself(x, missing):
+    """Standardise each feature of each sequence in x (B, T, F) by itself, 0 where missing.
+
+    From its first known value on, so that a constant is 0 whatever the rounding of its sum.
+    """
+    first = missing.to(torch.uint8).argmin(1, keepdim=True)  # (B, 1, F)
+    x = (x - x.gather(1, first)).masked_fill(missing, 0.0)
+    n_known = (~missing).sum(1, keepdim=True).clamp(min=1)
+    centred = (x - x.sum(1, keepdim=True) / n_known).masked_fill(missing, 0.0)
+    deviation = (centred.square().sum(1, keepdim=True) / n_known).sqrt()
+    return centred / deviation.clamp(min=SMALLEST)
+
+
+class PatchBatchNorm(nn.BatchNorm1d):
+    """Batch norm over the real patches of a batch; padding comes out as zero.
 
     The running statistics start as the mean of the first batches, so that a network of a few
     updates does not predict with the statistics it was built with.
@@ -40,30 +53,30 @@ class StepBatchNorm(nn.BatchNorm1d):
     n_batches = None  # `num_batches_tracked` as a number: reading the tensor waits for a GPU
 
     def forward(self, x, is_padding):
-        """Normalise x (B, T, D), in which is_padding (B, T) or None marks the padding."""
-        steps = x.flatten(0, 1) if is_padding is None else x[~is_padding]  # (B T, D)
+        """Normalise x (B, N, D), in which is_padding (B, N) or None marks the padding."""
+        rows = x.flatten(0, 1) if is_padding is None else x[~is_padding]  # (B N, D)
         if self.training:
             if self.n_batches is None:
                 self.n_batches = int(self.num_batches_tracked)
             self.n_batches += 1
             self.num_batches_tracked += 1
             self.momentum = max(0.1, 1 / self.n_batches)
-        # One step alone has no deviation: it is normalised by the running statistics.
-        by_batch = self.training and len(steps) > 1
-        steps = F.batch_norm(
-            steps, self.running_mean, self.running_var, self.weight, self.bias,
+        # One row alone has no deviation: it is normalised by the running statistics.
+        by_batch = self.training and len(rows) > 1
+        rows = F.batch_norm(
+            rows, self.running_mean, self.running_var, self.weight, self.bias,
             by_batch, self.momentum, self.eps,
         )  # fmt: skip
         if is_padding is None:
-            return steps.view_as(x)
-        return steps.new_zeros(x.shape).index_put((~is_padding,), steps)
+            return rows.view_as(x)
+        return rows.new_zeros(x.shape).index_put((~is_padding,), rows)
 
 
 class Convolutions(nn.Module):
     """Two convolutions with batch norm and GELU, the first strided: (B, T, C) to (B, N, D).
 
-    The first sees a patch, the one before it and 3 steps more on both sides. The second works on
-    patches, which makes long sequences cheap.
+    The first sees a patch, the one before it, 3 steps before that and 4 after. The second works
+    on patches, which makes long sequences cheap.
     """
 
     def __init__(self, n_inputs, d_model, patch_size):
@@ -72,7 +85,7 @@ class Convolutions(nn.Module):
             nn.Conv1d(n_in, d_model, size, stride, padding=size // 2, bias=False)
             for n_in, size, stride in ((n_inputs, 2 * patch_size + 7, patch_size), (d_model, 5, 1))
         )
-        self.norms = nn.ModuleList(StepBatchNorm(d_model) for _ in self.convs)
+        self.norms = nn.ModuleList(PatchBatchNorm(d_model) for _ in self.convs)
 
     def forward(self, x, is_padding):
         """Return features of every patch, zero where is_padding (B, N)."""
@@ -145,10 +158,7 @@ class Embedding(nn.Module):
         x = ((x - self.mean) / self.scale).clamp(-LARGEST, LARGEST).masked_fill(missing, 0.0)
         inputs = [x]
         if self.differ_in_scale:
-            n_known = (~missing).sum(1, keepdim=True).clamp(min=1)
-            centred = (x - x.sum(1, keepdim=True) / n_known).masked_fill(missing, 0.0)
-            deviation = (centred.square().sum(1, keepdim=True) / n_known).sqrt()
-            inputs.append(centred / deviation.clamp(min=SMALLEST))
+            inputs.append(by_itself(x, missing))
         if self.has_missing:
             if is_padding is not None:
                 missing = missing & ~is_padding.unsqueeze(-1)

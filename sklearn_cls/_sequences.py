@@ -83,19 +83,23 @@ class Sequences:
     def differ_in_scale(self, rows):
         """Return whether some feature varies a hundred times less in many sequences than in all.
 
-        Judged by about `SCALE_SAMPLE` of `rows`. Sequences in which it is constant, but for
+        Judged by `SCALE_SAMPLE` of `rows` at most. Sequences in which it is constant, but for
         rounding, do not count.
         """
-        sample = rows[:: -(-len(rows) // SCALE_SAMPLE)]
-        _, overall = self.mean_and_deviation(sample)
+        if len(rows) > SCALE_SAMPLE:  # at random: rows may come in turns
+            rows = np.random.default_rng(0).choice(rows, SCALE_SAMPLE, replace=False)
+        _, overall = self.mean_and_deviation(rows)
         n_small = np.zeros(self.n_features)
-        for chunk in self.chunks(sample):
+        for chunk in self.chunks(rows):
+            chunk = chunk.astype(np.float64)
             known = ~np.isnan(chunk)
             n = np.maximum(known.sum(1, keepdims=True), 1)
-            centred = np.where(known, chunk - chunk.sum(1, where=known, keepdims=True) / n, 0)
-            share = np.sqrt((centred**2).sum(1) / n[:, 0]) / overall  # (n, F)
-            n_small += ((share > 1e-6) & (share < 0.01)).sum(0)
-        return bool((n_small > 0.1 * len(sample)).any())
+            mean = chunk.sum(1, where=known, keepdims=True) / n  # (B, 1, F)
+            centred = np.where(known, chunk - mean, 0)
+            deviation = np.sqrt((centred**2).sum(1) / n[:, 0])  # (B, F)
+            rounding = np.maximum(1e-6 * overall, np.finfo(np.float32).eps * np.abs(mean[:, 0]))
+            n_small += ((deviation > rounding) & (deviation < 0.01 * overall)).sum(0)
+        return bool((n_small > 0.1 * len(rows)).any())
 
     def chunks(self, rows):
         """Yield the sequences `rows` as padded arrays of at most about `CHUNK_BYTES`."""

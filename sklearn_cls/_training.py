@@ -7,6 +7,7 @@ import math
 import warnings
 from contextlib import suppress
 from copy import deepcopy
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from skorch.history import History
 from skorch.utils import TeeGenerator
 from torch import nn
 
+from sklearn_cls._augment import augment
 from sklearn_cls._batches import Batches, SequenceDataset, prediction_batches
 from sklearn_cls._callbacks import ScikitLearnCallbacks, StopTraining
 from sklearn_cls._dropout import seed_generators
@@ -119,8 +121,14 @@ class Net(NeuralNetClassifier):
         if not training:
             return Batches(dataset, self.batch_size, device)
         rng, augmentation = np.random.default_rng(self.seed), None
-        if self.augment:  # another stream than those of dropout and the token
-            augmentation = torch.Generator(device).manual_seed(self.seed + 2)
+        if self.augment:
+            augmentation = partial(
+                augment,
+                # Another stream than those of dropout and the token.
+                generator=torch.Generator(device).manual_seed(self.seed + 2),
+                # Beside a stretch of another scale, a sequence would look constant.
+                splices=not self.module_.embedding.differ_in_scale,
+            )
         return Batches(dataset, self.batch_size, device, rng, augmentation)
 
     def infer(self, x, **fit_params):

@@ -123,10 +123,9 @@ def load_ts(path):
     >>> [x.shape for x in X], y.tolist()
     ([(3, 2), (2, 2)], ['up', 'down'])
     """
-    X, y, header = [], [], None
-    # A comment may be in any encoding; numbers and labels are read as UTF-8.
-    with Path(path).open(encoding="utf-8-sig", errors="replace") as file:
-        lines = enumerate(file, start=1)
+    X, y = [], []
+    with Path(path).open("rb") as file:
+        lines = enumerate(map(_decode, file), start=1)
         header = _read_header(path, lines)
         for number, line in lines:
             line = line.strip()
@@ -149,6 +148,14 @@ def load_ts(path):
     return X, None if header["classlabel"] is None else np.array(y)
 
 
+def _decode(line):
+    """Return a line of bytes as text; older files of the archives have comments in Latin-1."""
+    try:
+        return line.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return line.decode("latin-1")
+
+
 def _read_header(path, lines):
     """Read lines up to `@data`: {"classlabel": the declared labels, empty if any, None if none}."""
     header = {"classlabel": ()}
@@ -157,18 +164,21 @@ def _read_header(path, lines):
         if not line or line.startswith("#"):
             continue
         name, *values = line.split()
-        name = name.lower()
+        name, flag = name.lower(), values[0].lower() if values else ""
         if name == "@data":
             return header
         problem = None
         if not name.startswith("@"):
             problem = f"{line[:40]!r} before @data; a header line starts with @"
-        elif name == "@timestamps" and values[:1] != ["false"]:
-            problem = "time stamps are not supported; sample the sequences at equal steps"
-        elif name == "@targetlabel" and values[:1] != ["false"]:
-            problem = "the targets are numbers, but this library classifies"
-        elif name == "@classlabel":
-            header["classlabel"] = tuple(values[1:]) if values[:1] == ["true"] else None
+        elif name in ("@timestamps", "@targetlabel", "@classlabel"):
+            if flag not in ("true", "false"):
+                problem = f"{line[:40]!r} says neither true nor false"
+            elif name == "@classlabel":
+                header["classlabel"] = tuple(values[1:]) if flag == "true" else None
+            elif flag == "true" and name == "@timestamps":
+                problem = "time stamps are not supported; sample the sequences at equal steps"
+            elif flag == "true":
+                problem = "the targets are numbers, but this library classifies"
         if problem:
             raise ValueError(f"{path}, line {number}: {problem}.")
     raise ValueError(f"{path}: the file ends without a line @data.")
@@ -181,6 +191,8 @@ def _read_sequence(line, labels):
         raise ValueError(f"no label after a colon at the end of {line[:40]!r}")
     if labels is not None:
         label = label.strip()
+        if not label:
+            raise ValueError("no label after the last colon")
         if labels and label not in labels:
             raise ValueError(
                 f"label {label[:40]!r} is not one that @classLabel declares ({', '.join(labels)})"

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sklearn_cls import CLSTransformerClassifier, datasets
+from sklearn_cls import datasets
 from tests.conftest import small
 
 HEADER = "# a comment\n@problemName Made\n@timeStamps false\n@classLabel true a b\n\n@data\n"
@@ -66,6 +66,21 @@ def test_ts_without_labels_has_none(ts):
     assert y is None
 
 
+def test_ts_flags_may_be_in_capitals(ts):
+    X, y = datasets.load_ts(
+        ts("1:a\n0:b\n", header="@timeStamps False\n@classLabel TRUE a b\n@data\n")
+    )
+    assert X.shape == (2, 1, 1)
+    assert y.tolist() == ["a", "b"]
+
+
+def test_ts_labels_may_be_in_another_encoding(ts):
+    _, y = datasets.load_ts(
+        ts("1:ä\n0:ö\n", header="@classLabel true ä ö\n@data\n", encoding="latin-1")
+    )
+    assert y.tolist() == ["ä", "ö"]
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -75,6 +90,7 @@ def test_ts_without_labels_has_none(ts):
         ("1,2\n", r"line 7: no label after a colon at the end of '1,2'"),
         ("1,2:3:a\n", r"line 7: feature 1 has 1 values, but feature 0 has 2"),
         ("1,2:3,4:a\n1,2:a\n", r"line 8: 1 features, but the sequences before it have 2"),
+        ("1,2:\n", r"line 7: no label after the last colon"),
         ("", "no sequences after @data"),
     ],
 )
@@ -88,6 +104,7 @@ def test_ts_that_is_malformed_is_refused_with_its_line(ts, data, message):
     [
         ("@timeStamps true\n@data\n", "line 1: time stamps are not supported"),
         ("@targetLabel true\n@data\n", "line 1: the targets are numbers"),
+        ("@classLabel\n@data\n", "line 1: '@classLabel' says neither true nor false"),
         ("# x\n1,2:a\n", "line 2: '1,2:a' before @data"),
         ("@classLabel true a\n", "ends without a line @data"),
     ],
@@ -131,7 +148,6 @@ def test_a_list_of_channels_first_arrays_gives_the_predictions_of_the_array(fitt
     X, _ = data
     theirs = np.ascontiguousarray(X.transpose(0, 2, 1))
     expected = fitted.predict_proba(X)
-    assert isinstance(fitted, CLSTransformerClassifier)
     for form in (theirs, list(theirs)):
         ours = fitted.predict_proba(datasets.from_channels_first(form))
         np.testing.assert_allclose(ours, expected, atol=1e-6)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_cls._embedding import Convolutions, Embedding, StepBatchNorm, sinusoids
+from sklearn_cls._embedding import Convolutions, Embedding, PatchBatchNorm, sinusoids
 
 
 def make(
@@ -54,9 +54,15 @@ def test_sequences_of_different_scale_are_also_shown_by_their_own():
     assert own[0, 3, 1] == 0
 
 
-def test_a_constant_sequence_is_shown_as_zero_by_its_own_scale():
-    x = torch.full((1, 30, 2), 1.1)
-    assert make(differ=True).inputs(x, None)[..., 2:].abs().max() < 1
+@pytest.mark.parametrize("value", [0.1, 9.9, 33.3, -148.35])
+@pytest.mark.parametrize("n_steps", [1, 50, 67])
+def test_a_constant_sequence_is_zero_by_its_own_scale_at_any_length(value, n_steps):
+    x = torch.full((1, n_steps, 2), value)
+    x[:, 0, 1] = torch.nan  # a gap at the start
+    is_padding = torch.arange(n_steps + 10)[None] >= n_steps
+    padded = torch.nn.functional.pad(x, (0, 0, 0, 10), value=torch.nan)
+    assert (make(differ=True).inputs(x, None)[..., 2:] == 0).all()
+    assert (make(differ=True).inputs(padded, is_padding)[..., 2:] == 0).all()
 
 
 @pytest.mark.parametrize(("n_steps", "n_tokens"), [(1, 1), (3, 1), (4, 2), (6, 2), (7, 3)])
@@ -94,7 +100,7 @@ def test_sinusoids_are_those_of_the_paper():
 def test_batch_norm_of_a_padded_batch_sees_real_steps_only():
     x = torch.randn(3, 5, 4)
     is_padding = torch.arange(5) >= torch.tensor([[5], [2], [4]])
-    ours, theirs = StepBatchNorm(4).train(), torch.nn.BatchNorm1d(4, momentum=1.0).train()
+    ours, theirs = PatchBatchNorm(4).train(), torch.nn.BatchNorm1d(4, momentum=1.0).train()
     y = ours(x, is_padding)
     assert torch.allclose(y[~is_padding], theirs(x[~is_padding]), atol=1e-6)
     assert (y[is_padding] == 0).all()
@@ -103,12 +109,12 @@ def test_batch_norm_of_a_padded_batch_sees_real_steps_only():
 
 
 def test_batch_norm_of_one_step_is_finite():
-    y = StepBatchNorm(4).train()(torch.randn(1, 1, 4), None)
+    y = PatchBatchNorm(4).train()(torch.randn(1, 1, 4), None)
     assert y.isfinite().all()
 
 
 def test_batch_norm_predicts_with_what_it_saw_after_few_batches():
-    norm = StepBatchNorm(1).train()
+    norm = PatchBatchNorm(1).train()
     for _ in range(4):
         norm(5 + torch.randn(100, 10, 1), None)
     assert norm.running_mean.item() == pytest.approx(5, abs=0.2)
@@ -127,7 +133,7 @@ def test_convolutions_leave_padding_at_zero(patch_size):
 
 
 @pytest.mark.parametrize("patch_size", [1, 2, 3, 8])
-def test_the_first_convolution_sees_a_patch_the_one_before_and_three_steps_more(patch_size):
+def test_the_first_convolution_sees_a_patch_the_one_before_and_some_steps_around(patch_size):
     conv = Convolutions(1, 4, patch_size).convs[0]
     x = torch.zeros(1, 1, 20 * patch_size, requires_grad=True)
     conv(x)[0, :, 10].sum().backward()

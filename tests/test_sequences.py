@@ -154,6 +154,27 @@ def test_scales_differ_where_many_sequences_hardly_vary():
     assert not differ(X)
 
 
+@pytest.mark.parametrize("n_steps", [50, 2000])
+@pytest.mark.parametrize(("centre", "spread"), [(40, 10), (2000, 5), (1, 0.3)])
+def test_scales_do_not_differ_in_what_is_constant_in_each_sequence(n_steps, centre, spread):
+    values = np.random.default_rng(0).normal(centre, spread, size=(200, 1, 1))
+    X = np.repeat(values, n_steps, axis=1)
+    assert not read_sequences(X).differ_in_scale(np.arange(200))
+
+
+def test_whether_scales_differ_does_not_depend_on_the_order_of_rows():
+    X = np.random.default_rng(0).normal(size=(10_000, 5, 1))
+    X[np.arange(10_000) % 10 > 0] *= 1e-3
+    for order in (np.arange(10_000), np.random.default_rng(1).permutation(10_000)):
+        assert read_sequences(X).differ_in_scale(order)
+
+
+def test_many_huge_fill_values_are_no_overflow():
+    X, y = bumps()
+    X[:5, :15, 1] = 9.97e36
+    small(max_epochs=2).fit(X, y)
+
+
 def test_chunks_hold_about_what_they_may():
     values = np.broadcast_to(np.float32(0), (10_000, 100, 50))
     sequences = Sequences(values, np.full(10_000, 100), np.zeros(10_000, bool))

@@ -424,6 +424,90 @@ def test_only_the_training_files_import_skorch():
 
 def test_wide_and_deep_does_not_fall_apart(data):
     clf = CLSTransformerClassifier(
-        depth=6, d_model=128, n_heads=8, max_epochs=4, batch_size=16, random_state=0
+        depth=6, d_model=256, n_heads=8, max_epochs=4, batch_size=16, random_state=0
     ).fit(*data)
+    assert np.isfinite(clf.loss_curve_).all()
     assert clf.loss_curve_[-1] < clf.loss_curve_[0]
+
+
+def batches_of(clf, data, valid=False, **params):
+    """Fit and return the batches of each epoch that the network was trained on, or validated."""
+    epochs = []
+
+    class Watch(skorch_callbacks.Callback):
+        def on_epoch_begin(self, net, **kwargs):
+            epochs.append([])
+
+        def on_batch_begin(self, net, batch, training, **kwargs):
+            if training != valid:
+                epochs[-1].append((batch, net))
+
+    clf.set_params(callbacks=[Watch()], **params).fit(*data)
+    return epochs
+
+
+def test_training_sees_varied_sequences_anew_in_each_epoch_and_again_for_a_seed(data):
+    epochs = batches_of(small(max_epochs=2), data)
+    again = batches_of(small(max_epochs=2), data)
+    originals = {x.tobytes() for x in data[0]}
+    seen = [[x.numpy().tobytes() for (batch, _), _ in rows for x in batch["x"]] for rows in epochs]
+    assert not originals & set(seen[0])
+    assert not set(seen[0]) & set(seen[1])
+    repeated = [[x.numpy().tobytes() for (b, _), _ in rows for x in b["x"]] for rows in again]
+    assert repeated == seen
+
+
+def test_without_augmentation_and_in_validation_sequences_are_as_they_are(data):
+    originals = {x.tobytes() for x in data[0]}
+    plain = batches_of(small(max_epochs=1, augment=False), data)
+    valid = batches_of(small(max_epochs=1, early_stopping=True), data, valid=True)
+    for epochs in (plain, valid):
+        seen = {x.numpy().tobytes() for (batch, _), _ in epochs[0] for x in batch["x"]}
+        assert seen
+        assert seen <= originals
+
+
+def test_sequences_of_different_scale_are_not_spliced(data):
+    X, y = data
+    ((batch, _), _), *_ = batches_of(small(max_epochs=1), (X, y))[0]
+    assert "partner" in batch
+    X = X * np.logspace(-4, 2, len(X))[:, None, None]
+    ((batch, _), _), *_ = batches_of(small(max_epochs=1), (X, y))[0]
+    assert "partner" not in batch
+
+
+def test_the_loss_of_a_splice_is_the_mixture_of_both_classes_by_their_weights(data):
+    weight = np.linspace(0.5, 2, len(data[1]))
+    losses = []
+
+    class Watch(skorch_callbacks.Callback):
+        def on_batch_end(self, net, batch, training, y_pred, loss, **kwargs):
+            inputs, y = batch
+            log_p = y_pred.detach().log_softmax(1)
+            n_classes = log_p.shape[1]
+            expected = 0
+            for i in range(len(y)):
+                for row, share in (
+                    (i, 1 - inputs["share"][i]),
+                    (inputs["partner"][i], inputs["share"][i]),
+                ):
+                    target = torch.full((n_classes,), 0.1 / n_classes)
+                    target[y[row]] += 0.9
+                    expected -= share * inputs["sample_weight"][row] * (target * log_p[i]).sum()
+            losses.append((loss.item(), (expected / len(y)).item()))
+
+    small(max_epochs=2, callbacks=[Watch()]).fit(*data, sample_weight=weight)
+    assert len(losses) == 8
+    assert [a for a, _ in losses] == pytest.approx([b for _, b in losses], abs=1e-5)
+
+
+def test_a_default_dtype_of_the_caller_changes_nothing(data):
+    expected = small(max_epochs=2).fit(*data).predict_proba(data[0])
+    torch.set_default_dtype(torch.float64)
+    try:
+        clf = small(max_epochs=2).fit(*data)
+        probabilities = clf.predict_proba(data[0])
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert probabilities.dtype == np.float32
+    assert probabilities.shape == expected.shape
