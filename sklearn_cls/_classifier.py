@@ -86,7 +86,7 @@ class CLSTransformerClassifier(
 
     embedding : {"linear", "conv"}, default="conv"
         What a token is made of: the steps of its patch as they are, or what two convolutions
-        with batch norm find around it. "conv" was better on every problem it was tried on.
+        with batch norm find around it.
 
     patch_size : int or "auto", default="auto"
         Steps a token. "auto" is the least that cuts a training sequence of median length into
@@ -125,7 +125,8 @@ class CLSTransformerClassifier(
     augment : bool, default=True
         Vary the training sequences: play each at a random, changing speed, and replace a stretch
         of half of them by that of another sequence, whose class then gets this share of the
-        target. False where speed itself, or a single step, decides the class.
+        target. False where speed itself, or a single step, decides the class, where steps are
+        codes, and for sets.
 
     class_weight : dict, "balanced" or None, default=None
         Weight of each class in the loss, multiplied with `sample_weight`. "balanced" weights
@@ -182,8 +183,9 @@ class CLSTransformerClassifier(
         Epochs trained.
 
     history_ : list of dict
-        For each epoch its "train_loss", "lr" at its end and "dur" in seconds, with early
-        stopping "valid_loss" and "valid_accuracy", and whether a loss was the "_best" so far.
+        For each epoch its "train_loss", on what `augment` made, "lr" at its end and "dur" in
+        seconds, with early stopping "valid_loss" and "valid_accuracy", and whether a loss was the
+        "_best" so far.
 
     loss_curve_ : list of float
         Training loss of each epoch.
