@@ -98,9 +98,8 @@ def load_ts(path):
 
     Returns
     -------
-    X : ndarray of shape (n_sequences, n_steps, n_features), or list of ndarray of shape \
-            (n_steps_i, n_features), float32
-        A list if lengths differ. Missing values are NaN.
+    X : ndarray of shape (n_sequences, n_steps, n_features) or list of ndarray, float32
+        A list of (n_steps_i, n_features) if lengths differ. Missing values are NaN.
 
     y : ndarray of shape (n_sequences,), str, or None
         The labels; None if the header says `@classLabel false`.
