@@ -109,9 +109,10 @@ class CLSTransformerClassifier(
         Sequences an update. "auto" is a power of 2 near a tenth of the training sequences, from
         8 to 128. Batches are of nearly equal size.
 
-    lr : float, default=2e-3
+    lr : float or "auto", default="auto"
         Peak step size of AdamW, reached after `warmup_fraction` of all updates and lowered along
-        half a cosine to 0. Too high shows as a loss that jumps; halve it.
+        half a cosine to 0. "auto" is 2e-3, or 2e-3 * 64 / `d_model` in a network that is wider
+        than 64. Too high shows as a loss that jumps; halve it.
 
     weight_decay : float, default=0.01
         Decoupled weight decay of the matrices; biases, norms, positions and [CLS] have none.
@@ -244,7 +245,7 @@ class CLSTransformerClassifier(
         "standardize": ["boolean"],
         "max_epochs": [AT_LEAST_1, AUTO],
         "batch_size": [AT_LEAST_1, AUTO],
-        "lr": [Interval(Real, 0, None, closed="neither")],
+        "lr": [Interval(Real, 0, None, closed="neither"), AUTO],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "warmup_fraction": [Interval(Real, 0, 1, closed="left")],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
@@ -279,7 +280,7 @@ class CLSTransformerClassifier(
         standardize=True,
         max_epochs="auto",
         batch_size="auto",
-        lr=2e-3,
+        lr="auto",
         weight_decay=0.01,
         warmup_fraction=0.1,
         label_smoothing=0.1,

@@ -20,6 +20,7 @@ from sklearn_cls._dropout import Dropout
 EMBEDDINGS = ("linear", "conv")
 POSITIONS = ("sinusoidal", "learned", "rope")
 LARGEST = 1e9  # whose square, summed over a layer, float32 still holds
+PLACE = 0.5  # of a sinusoid in a token: as large as the rest of it is at the start
 SMALLEST = 1e-6  # deviation of a sequence, in deviations of all, that is more than rounding
 
 
@@ -146,7 +147,7 @@ class Embedding(nn.Module):
         tokens = self.project(x)  # (B, N, D)
         n_tokens, d_model = tokens.shape[1:]
         if self.positions == "sinusoidal":
-            tokens = tokens + sinusoids(n_tokens, d_model, x.device)
+            tokens = tokens + PLACE * sinusoids(n_tokens, d_model, x.device)
         elif self.positions == "learned":
             tokens = tokens + self.position[:n_tokens]
         return self.dropout(tokens), is_padding

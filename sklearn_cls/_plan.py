@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 MAX_TOKENS = 64  # of a sequence of median length: what attention costs grows with tokens
+AUTO_LR = 2e-3  # peak step size at width 64
 AUTO_UPDATES = 600  # of the weights: what a small problem needs
 AUTO_MIN_EPOCHS = 10  # what a large one needs
 ARCHITECTURE = (  # what the weights fit, so that training goes on only if it is the same
@@ -42,6 +43,11 @@ def auto_batch_size(n_sequences):
 def auto_max_epochs(n_batches):
     """Return the epochs that make `AUTO_UPDATES` updates, at least `AUTO_MIN_EPOCHS`."""
     return max(AUTO_MIN_EPOCHS, math.ceil(AUTO_UPDATES / n_batches))
+
+
+def auto_lr(d_model):
+    """Return the peak step size: the sum of a wider layer's steps would grow with its width."""
+    return AUTO_LR * min(1, 64 / d_model)
 
 
 def plan_network(params, data, n_classes, seed, start=None):
@@ -82,7 +88,7 @@ def plan_training(params, n_sequences, *, one_pass=False):
         "max_epochs": max_epochs,
         "n_updates": max_epochs * n_batches,
         "warmup_fraction": None if one_pass else params.warmup_fraction,
-        "lr": params.lr,
+        "lr": auto_lr(params.d_model) if params.lr == "auto" else params.lr,
         "weight_decay": params.weight_decay,
         "criterion__label_smoothing": params.label_smoothing,
         "augment": params.augment,

@@ -97,6 +97,18 @@ def test_sinusoids_are_those_of_the_paper():
     assert sinusoids(4, 7).shape == (4, 7)
 
 
+def test_at_the_start_a_token_says_as_much_of_its_place_as_of_its_steps():
+    placed, unplaced = (
+        Embedding(3, 64, "conv", 4, positions, 0, False, False, 0.0).train()
+        for positions in ("sinusoidal", None)
+    )
+    placed.load_state_dict(unplaced.state_dict())
+    x = torch.randn(16, 200, 3)
+    steps = unplaced(x, None)[0]
+    place = placed(x, None)[0] - steps
+    assert place.std().item() == pytest.approx(steps.std().item(), rel=0.25)
+
+
 def test_batch_norm_of_a_padded_batch_sees_real_steps_only():
     x = torch.randn(3, 5, 4)
     is_padding = torch.arange(5) >= torch.tensor([[5], [2], [4]])

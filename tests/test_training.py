@@ -12,7 +12,7 @@ from skorch import callbacks as skorch_callbacks
 from torch import nn
 
 from sklearn_cls import CLSTransformerClassifier
-from sklearn_cls._plan import auto_batch_size, auto_max_epochs, auto_patch_size
+from sklearn_cls._plan import auto_batch_size, auto_lr, auto_max_epochs, auto_patch_size
 from sklearn_cls._runtime import device_or_cpu, resolve_device, torch_threads
 from sklearn_cls._training import Net
 from tests.conftest import bumps, small
@@ -108,15 +108,24 @@ def test_auto_scales_with_the_data():
         128,
     ]
     assert [auto_max_epochs(n) for n in (1, 5, 60, 61, 1000)] == [600, 120, 10, 10, 10]
+    assert [auto_lr(d) for d in (16, 64, 128, 256)] == [2e-3, 2e-3, 1e-3, 5e-4]
     assert [auto_patch_size(t) for t in (1, 64, 65, 128, 315, 6400)] == [1, 1, 2, 2, 5, 100]
 
 
 def test_auto_is_what_is_used():
     X = [np.zeros((t, 1)) for t in (100, 130, 130, 1000)] * 30
-    clf = small(patch_size="auto", batch_size="auto", max_epochs="auto", d_model=2, n_heads=1)
-    clf.set_params(max_epochs=1).fit(X, np.arange(120) % 2)
+    clf = small(patch_size="auto", batch_size="auto", lr="auto", d_model=128, max_epochs=1)
+    clf.fit(X, np.arange(120) % 2)
     assert clf.module_.embedding.patch_size == 3
     assert clf.net_.batch_size == 16
+    assert clf.net_.lr == 1e-3
+
+
+def test_a_deep_and_wide_network_is_stable_at_the_default_step_size(data):
+    X, y = data
+    clf = small(depth=6, d_model=256, n_heads=4, max_epochs=12, lr="auto", augment=False)
+    assert clf.fit(X, y).score(X, y) > 0.95
+    assert clf.loss_curve_[-1] < 0.5 * clf.loss_curve_[0]
 
 
 def test_skorchs_callbacks_work(data, tmp_path, capsys):
