@@ -93,9 +93,9 @@ class CLSTransformerClassifier(
         at most 64 tokens.
 
     positions : {"sinusoidal", "learned", "rope"} or None, default="sinusoidal"
-        How tokens know their place: added sinusoids, added parameters (then no sequence may
-        be longer than the longest seen in `fit`), or rotations of queries and keys. None is
-        for sets, whose order says nothing. [CLS] has no position.
+        How tokens know their place: added sinusoids of half the usual height, added parameters
+        (then no sequence may be longer than the longest seen in `fit`), or rotations of queries
+        and keys. None is for sets, whose order says nothing. [CLS] has no position.
 
     standardize : bool, default=True
         Scale each feature by the mean and deviation of the training data, inside the network.
