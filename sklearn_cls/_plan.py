@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 MAX_TOKENS = 64  # of a sequence of median length: what attention costs grows with tokens
-AUTO_LR = 2e-3  # peak step size at width 64
+AUTO_LR = 2e-3  # peak step size of batches of 16 at width 64
 AUTO_UPDATES = 600  # of the weights: what a small problem needs
 AUTO_MIN_EPOCHS = 10  # what a large one needs
 ARCHITECTURE = (  # what the weights fit, so that training goes on only if it is the same
@@ -45,9 +45,14 @@ def auto_max_epochs(n_batches):
     return max(AUTO_MIN_EPOCHS, math.ceil(AUTO_UPDATES / n_batches))
 
 
-def auto_lr(d_model):
-    """Return the peak step size: the sum of a wider layer's steps would grow with its width."""
-    return AUTO_LR * min(1, 64 / d_model)
+def auto_lr(batch_size, d_model):
+    """Return the peak step size: larger for batches with less noise, smaller for wide layers.
+
+    As the root of the batch size up to 128, as Adam's steps do (Malladi et al., On the SDEs and
+    Scaling Rules for Adaptive Gradient Algorithms, NeurIPS 2022), and as 1 / `d_model` from 64 on
+    (Yang et al., Tensor Programs V, NeurIPS 2021).
+    """
+    return AUTO_LR * math.sqrt(min(batch_size, 128) / 16) * min(1, 64 / d_model)
 
 
 def plan_network(params, data, n_classes, seed, start=None):
@@ -88,7 +93,7 @@ def plan_training(params, n_sequences, *, one_pass=False):
         "max_epochs": max_epochs,
         "n_updates": max_epochs * n_batches,
         "warmup_fraction": None if one_pass else params.warmup_fraction,
-        "lr": auto_lr(params.d_model) if params.lr == "auto" else params.lr,
+        "lr": auto_lr(batch_size, params.d_model) if params.lr == "auto" else params.lr,
         "weight_decay": params.weight_decay,
         "criterion__label_smoothing": params.label_smoothing,
         "augment": params.augment,
