@@ -160,7 +160,7 @@ def test_callbacks_see_every_epoch(data):
 @has_callbacks
 def test_callbacks_get_the_model_of_their_epoch(data):
     recorder = Recorder()
-    clf = small(max_epochs=12).set_callbacks(recorder).fit(*data)
+    clf = small(max_epochs=12, lr=1e-3).set_callbacks(recorder).fit(*data)
     scores = [score for _, score in recorder.scores]
     assert scores[-1] == clf.score(*data) > scores[0]
     assert [estimator.score(*data) for estimator, _ in recorder.scores] == scores
