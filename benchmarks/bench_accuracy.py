@@ -14,7 +14,6 @@ where `budget=0.5` is half the epochs of the default.
 
 import argparse
 import ast
-import math
 import sys
 import time
 from importlib import import_module
@@ -104,8 +103,8 @@ def classifier(method, n_sequences, seed, n_threads):
     known = {"default": {}, "textbook": TEXTBOOK}
     params = known[method] if method in known else settings(method)
     if "budget" in params:
-        n_batches = math.ceil(n_sequences / auto_batch_size(n_sequences))
-        params["max_epochs"] = max(1, round(params.pop("budget") * auto_max_epochs(n_batches)))
+        max_epochs = auto_max_epochs(n_sequences, auto_batch_size(n_sequences))
+        params["max_epochs"] = max(1, round(params.pop("budget") * max_epochs))
     return CLSTransformerClassifier(**{"random_state": seed, "n_jobs": n_threads, **params})
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 MAX_TOKENS = 64  # of a sequence of median length: what attention costs grows with tokens
 AUTO_LR = 2e-3  # peak step size of batches of 16 at width 64
-AUTO_UPDATES = 600  # of the weights: what a small problem needs
+AUTO_UPDATES = 600  # of the weights, with batches of 32 or more
 AUTO_MIN_EPOCHS = 10  # what a large one needs
 ARCHITECTURE = (  # what the weights fit, so that training goes on only if it is the same
     "cls_strategy",
@@ -40,9 +40,15 @@ def auto_batch_size(n_sequences):
     return int(2 ** np.clip(round(math.log2(n_sequences / 10)), 3, 7))
 
 
-def auto_max_epochs(n_batches):
-    """Return the epochs that make `AUTO_UPDATES` updates, at least `AUTO_MIN_EPOCHS`."""
-    return max(AUTO_MIN_EPOCHS, math.ceil(AUTO_UPDATES / n_batches))
+def auto_max_epochs(n_sequences, batch_size):
+    """Return the epochs that make `AUTO_UPDATES` updates, at least `AUTO_MIN_EPOCHS`.
+
+    More in batches below 32, as their steps are smaller (see `auto_lr`): the sum of all is the
+    same.
+    """
+    n_batches = math.ceil(n_sequences / batch_size)
+    n_updates = AUTO_UPDATES * max(1, math.sqrt(32 / batch_size))
+    return max(AUTO_MIN_EPOCHS, math.ceil(n_updates / n_batches))
 
 
 def auto_lr(batch_size, d_model):
@@ -87,7 +93,7 @@ def plan_training(params, n_sequences, *, one_pass=False):
     n_batches = math.ceil(n_sequences / batch_size)
     max_epochs = 1 if one_pass else params.max_epochs
     if max_epochs == "auto":
-        max_epochs = auto_max_epochs(n_batches)
+        max_epochs = auto_max_epochs(n_sequences, batch_size)
     return {
         "batch_size": batch_size,
         "max_epochs": max_epochs,

@@ -107,7 +107,13 @@ def test_auto_scales_with_the_data():
         128,
         128,
     ]
-    assert [auto_max_epochs(n) for n in (1, 5, 60, 61, 1000)] == [600, 120, 10, 10, 10]
+    assert [auto_max_epochs(n, 32) for n in (1, 160, 1920, 1921, 10**6)] == [600, 120, 10, 10, 10]
+    # 1200, 600 and 600 updates
+    assert [auto_max_epochs(96, n) for n in (8, 32, 96)] == [
+        100,
+        200,
+        600,
+    ]
     assert [auto_lr(16, d) for d in (16, 64, 128, 256)] == [2e-3, 2e-3, 1e-3, 5e-4]
     assert [auto_lr(n, 64) for n in (4, 64, 256)] == [1e-3, 4e-3, auto_lr(128, 64)]
     assert [auto_patch_size(t) for t in (1, 64, 65, 128, 315, 6400)] == [1, 1, 2, 2, 5, 100]
