@@ -1,4 +1,7 @@
-"""The estimator: parameters, `fit`, and what a fitted model answers."""
+"""The estimator: parameters, `fit`, and what a fitted model answers.
+
+What imports skorch is imported where something is trained: importing it takes longer than all else.
+"""
 
 from contextlib import contextmanager
 from numbers import Integral, Real
@@ -13,13 +16,6 @@ from sklearn.base import (
 )
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_cls._callbacks import (
-    EpochBar,
-    ScikitLearnCallbacks,
-    check_callbacks,
-    early_stopping,
-    without_training_state,
-)
 from sklearn_cls._cls_token import CLS_STRATEGIES
 from sklearn_cls._compat import (
     CallbackSupportMixin,
@@ -34,7 +30,6 @@ from sklearn_cls._plan import check_together, plan_network, plan_training
 from sklearn_cls._runtime import draw_seed, resolve_device, torch_threads
 from sklearn_cls._sequences import check_sequences
 from sklearn_cls._targets import check_targets, hold_out
-from sklearn_cls._training import build_net
 
 AT_LEAST_1 = Interval(Integral, 1, None, closed="left")
 AUTO = StrOptions({"auto"})
@@ -363,6 +358,8 @@ class CLSTransformerClassifier(
             If a parameter, X, y or `sample_weight` is not as described, or the loss is no
             longer finite. The estimator is then as it was.
         """
+        from sklearn_cls._callbacks import EpochBar, ScikitLearnCallbacks, early_stopping
+
         bar = EpochBar(disable=not self.verbose)
         with _unchanged_on_error(self), torch_threads(self.n_jobs), bar:
             start = getattr(self, "net_", None) if self.warm_start else None
@@ -545,6 +542,8 @@ class CLSTransformerClassifier(
 
     def __getstate__(self):
         """Leave out what callbacks keep of the training."""
+        from sklearn_cls._callbacks import without_training_state
+
         state = super().__getstate__()
         return {**state, "callbacks": without_training_state(state["callbacks"])}
 
@@ -570,11 +569,15 @@ class CLSTransformerClassifier(
 
     def _check_together(self, start):
         """Check what needs no data; return the device and the user's callbacks."""
+        from sklearn_cls._callbacks import check_callbacks
+
         check_together(self, start)
         return str(resolve_device(self.device)), check_callbacks(self.callbacks)
 
     def _build(self, data, train, training, start, seed, **kwargs):
         """Return the net to train on `train`, a part of `data`, going on from `start`."""
+        from sklearn_cls._training import build_net
+
         mean_and_scale = None
         if self.standardize and start is None:
             mean_and_scale = train.sequences.mean_and_deviation(train.rows)

@@ -3,8 +3,6 @@
 from numbers import Real
 
 import numpy as np
-from sklearn.model_selection import train_test_split
-from sklearn.preprocessing import LabelEncoder
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, check_consistent_length, column_or_1d
 
@@ -18,6 +16,9 @@ def check_targets(estimator, sequences, y, sample_weight, classes=None, *, is_pa
     `classes` are all there may be; by default those in y, at least two of positive weight.
     Weights are relative to their mean, unless y is a part of the data, whose mean is another's.
     """
+    # Half of the time of importing this package would go to it.
+    from sklearn.preprocessing import LabelEncoder
+
     if y is None:
         raise ValueError(
             f"This {type(estimator).__name__} estimator requires y to be passed, but the target "
@@ -74,6 +75,8 @@ def class_weights(class_weight, codes, classes):
 
 def hold_out(data, validation_fraction, seed):
     """Split a data set by class into one to train on and one to validate on."""
+    from sklearn.model_selection import train_test_split  # as slow to import
+
     n_valid = max(int(np.ceil(validation_fraction * len(data))), len(np.unique(data.y)))
     try:
         train, valid = train_test_split(

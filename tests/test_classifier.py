@@ -656,3 +656,11 @@ def test_every_parameter_is_constrained():
     names = set(inspect.signature(CLSTransformerClassifier).parameters)
     assert names == set(CLSTransformerClassifier._parameter_constraints)
     assert names == set(CLSTransformerClassifier().get_params())
+
+
+def test_importing_the_package_imports_nothing_that_only_training_needs():
+    code = (
+        "import sys, sklearn_cls; print({'skorch', 'sklearn.model_selection'} & set(sys.modules))"
+    )
+    run = [sys.executable, "-c", code]
+    assert subprocess.run(run, capture_output=True, check=True, text=True).stdout == "set()\n"
