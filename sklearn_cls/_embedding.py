@@ -111,7 +111,7 @@ class Embedding(nn.Module):
     positions : {"sinusoidal", "learned", None}
         What is added to the tokens ("rope" acts in the attention, not here).
     max_tokens : int
-        Rows of the learned positions.
+        Rows of the learned positions, and of the sinusoids that are kept.
     has_missing : bool
         Whether to tell the network, by F more inputs, which values are missing.
     differ_in_scale : bool
@@ -136,6 +136,9 @@ class Embedding(nn.Module):
         self.positions = positions
         if positions == "learned":
             self.position = nn.Parameter(0.02 * torch.randn(max_tokens, d_model))
+        elif positions == "sinusoidal":  # kept, as they take as long as a layer
+            place = PLACE * sinusoids(max_tokens, d_model)
+            self.register_buffer("place", place, persistent=False)
         self.dropout = Dropout(dropout)
 
     def forward(self, x, is_padding):
@@ -147,7 +150,10 @@ class Embedding(nn.Module):
         tokens = self.project(x)  # (B, N, D)
         n_tokens, d_model = tokens.shape[1:]
         if self.positions == "sinusoidal":
-            tokens = tokens + PLACE * sinusoids(n_tokens, d_model, x.device)
+            if n_tokens <= len(self.place):
+                tokens = tokens + self.place[:n_tokens]
+            else:  # longer than any sequence in training
+                tokens = tokens + PLACE * sinusoids(n_tokens, d_model, x.device)
         elif self.positions == "learned":
             tokens = tokens + self.position[:n_tokens]
         return self.dropout(tokens), is_padding
