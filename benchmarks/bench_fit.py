@@ -11,7 +11,7 @@ import copy
 import numpy as np
 import torch
 import torch.nn.functional as F
-from harness import in_turn, options, report
+from harness import begin, in_turn, parser, report
 
 from sklearn_cls import CLSTransformerClassifier
 from sklearn_cls._dropout import seed_generators
@@ -22,7 +22,7 @@ N_EPOCHS, BATCH_SIZE, LR = 10, 64, 1e-3
 
 def main():
     """Measure both data sets."""
-    args = options(__doc__, rounds=7)
+    args = begin(parser(__doc__, rounds=7))
     print("# data: digits (1797, 8, 8); normal noise (2000, 100, 8); default network, 10 epochs")
     rng = np.random.default_rng(0)
     data = {

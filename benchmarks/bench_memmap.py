@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from harness import options, report
+from harness import begin, parser, report
 
 SHAPE = (500, 8)  # 16 kB a sequence
 
 
 def main():
     """Measure 20 MB and 2 GB."""
-    args = options(__doc__, rounds=1)
+    args = begin(parser(__doc__, rounds=1))
     print("# data: normal noise, (n, 500, 8) float32; one epoch, batch 128, embedding='linear'")
     rows = []
     with tempfile.TemporaryDirectory() as folder:

@@ -8,7 +8,7 @@ step finds the heap as the other left it.
 
 import torch
 import torch.nn.functional as F
-from harness import in_turn, options, report
+from harness import begin, in_turn, parser, report
 from textbook import Textbook
 
 from sklearn_cls._encoder import CLSEncoder
@@ -18,7 +18,7 @@ N_STEPS = 5  # of each network in a round
 
 def main():
     """Measure depths 1, 2 and 4."""
-    args = options(__doc__, rounds=12)
+    args = begin(parser(__doc__, rounds=12))
     print("# data: normal noise, (64, 100, 8); d_model 64, 4 heads, feed-forward 128, no dropout")
     rows = []
     for depth in (1, 2, 4):

@@ -12,16 +12,23 @@ from importlib.util import find_spec
 import torch
 
 
-def options(description, *, rounds):
-    """Return the command line's options; `rounds` is the default."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--rounds", type=int, default=rounds, help=f"default {rounds}")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", help="CSV to write")
-    args = parser.parse_args()
+def parser(description, *, rounds):
+    """Return a parser of the options all benchmarks have; `rounds` is the default."""
+    options = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--rounds", type=int, default=rounds, help=f"default {rounds}")
+    options.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options.add_argument("--out", help="CSV to write")
+    return options
+
+
+def begin(options, *packages):
+    """Set the threads and print the lines above the table; return what the command line asks."""
+    args = options.parse_args()
     torch.set_num_threads(args.threads)
-    print_versions()
-    print(f"# {args.rounds} rounds in turn, medians, seed 0")
+    print_versions(*packages)
+    print(f"# {args.rounds} rounds in turn, medians, seed 0", flush=True)
     return args
 
 

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -92,3 +94,13 @@ def test_a_budget_is_a_share_of_the_default_epochs(bench_accuracy):
     )
     assert whole > 10
     assert half == pytest.approx(whole / 2, abs=1)
+
+
+def test_the_benchmark_of_speed_prints_and_writes_a_row_for_each_line(tmp_path):
+    command = [sys.executable, "-W", "error", BENCHMARKS / "bench_speed.py", "--rounds", "1"]
+    command += ["--lines", "imports", "--out", tmp_path / "speed.csv"]
+    out = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    assert "torch" in out.splitlines()[0]
+    assert "ratio" in out
+    (row,) = pd.read_csv(tmp_path / "speed.csv").to_dict("records")
+    assert row["ratio"] == pytest.approx(row["theirs"] / row["ours"], rel=0.5)
