@@ -2,9 +2,9 @@
 
 Every row is the median of rounds in turn, in one process or process by process, and "ratio" is the
 median of the ratios of the rounds: how many times faster, or smaller, this package is. "wanted" is
-the least it should be. Peers that are not installed are left out: `pip install '.[peers]'`, and
-tsai. Where there is a GPU, fits and predictions run there. `--data DIR` is a folder with
-PLAID_TRAIN.ts.
+the least it should be. Peers that are not installed are left out: `pip install transformers
+x-transformers sktime tsai`. Where there is a GPU, fits and predictions run there. `--data DIR` is a
+folder with PLAID_TRAIN.ts.
 """
 
 import subprocess
