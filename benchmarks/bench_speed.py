@@ -21,12 +21,13 @@ from sklearn.model_selection import GridSearchCV
 from torch.utils.flop_counter import FlopCounterMode
 
 from sklearn_cls import CLSTransformerClassifier
+from sklearn_cls._cls_token import CLS_STRATEGIES
 from sklearn_cls._encoder import CLSEncoder
+from sklearn_cls._plan import auto_patch_size
 from sklearn_cls.datasets import load_digit_sequences, load_ts
 
 SHAPES = {"2000x100x8": ((2000, 100, 8), 64, 1), "120x315x3": ((120, 315, 3), 32, 2)}
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-STRATEGIES = ["learned", "zeros", "fixed", "random"]
 
 
 def noise(shape, n_classes=10):
@@ -96,7 +97,7 @@ def search(args):
     """A grid search over strategy and depth in two processes."""
     X, y = load_digit_sequences()
     plan = {"max_epochs": 4, "batch_size": 64}
-    grid = {"cls_strategy": STRATEGIES, "depth": [1, 2, 4]}
+    grid = {"cls_strategy": list(CLS_STRATEGIES), "depth": [1, 2, 4]}
     ours = GridSearchCV(same_network(**plan), grid, cv=3, n_jobs=2, refit=False)
     theirs = GridSearchCV(
         peers.net(X, y, device=DEVICE, dropout=0.1, **plan),
@@ -149,7 +150,7 @@ def unequal_lengths(args):
     for values, x in zip(padded, X, strict=True):
         values[: len(x)] = x.reshape(-1, 1)
     # The same patches: of 1344 steps, "auto" would make longer ones.
-    size = CLSTransformerClassifier(max_epochs=1).fit(X, y).module_.embedding.patch_size
+    size = auto_patch_size(int(np.median([len(x) for x in X])))
     clf = CLSTransformerClassifier(max_epochs=1, patch_size=size, random_state=0)
     functions = {"ours": lambda: clf.fit(X, y), "theirs": lambda: clf.fit(padded, y)}
     yield row("fit PLAID", "padded to the longest", in_turn(functions, args.rounds), 2.0)

@@ -176,12 +176,8 @@ def fit_default(name, X, y, *, max_epochs, batch_size):
         return train(network, X, y, max_epochs, batch_size, device)
     module = import_module("sktime.classification.deep_learning")
     if name == "MVTSTransformer":
-        clf = module.MVTSTransformerClassifier(
-            num_epochs=max_epochs, batch_size=batch_size, verbose=False, random_state=0
-        )
+        classifier = module.MVTSTransformerClassifier
     else:
-        module = import_module("sktime.classification.deep_learning.convtran")
-        clf = module.ConvTranClassifierTorch(
-            num_epochs=max_epochs, batch_size=batch_size, verbose=False, random_state=0
-        )
+        classifier = import_module(f"{module.__name__}.convtran").ConvTranClassifierTorch
+    clf = classifier(num_epochs=max_epochs, batch_size=batch_size, verbose=False, random_state=0)
     return clf.fit(X, y)
