@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from sklearn_cls._attention import attention
 from sklearn_cls._cls_token import CLSToken
 from sklearn_cls._dropout import Dropout
 from sklearn_cls._embedding import Embedding
@@ -33,7 +34,7 @@ def rotations(n_tokens, head_size, device=None):
 
 
 def rotate(x, rope):
-    """Rotate x (B, H, N, E) by the positions in `rope`, halves of E as pairs."""
+    """Rotate x (..., N, E) by the positions in `rope`, halves of E as pairs."""
     cos, sin = rope
     a, b = x.chunk(2, -1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], -1).to(x.dtype)
@@ -54,12 +55,11 @@ class Block(nn.Module):
     def forward(self, z, attend=None, rope=None):
         """Return every row of z (B, N, D); attend (B, N) is True where a row may be read."""
         heads = self.qkv(self.norm1(z)).unflatten(-1, (3, self.n_heads, self.head_size))
-        q, k, v = heads.permute(2, 0, 3, 1, 4)  # (B, H, N, E) each
+        heads = heads.permute(2, 0, 3, 1, 4)  # (3, B, H, N, E)
         if rope is not None:
-            q, k = rotate(q, rope), rotate(k, rope)
-        mask = None if attend is None else attend[:, None, None]
-        rows = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.feed_forward(z + self.dropout(self.out(rows.transpose(1, 2).flatten(2))))
+            heads = torch.cat([rotate(heads[:2], rope), heads[2:]])
+        rows = attention(heads, attend).transpose(1, 2).flatten(2)  # (B, N, D)
+        return self.feed_forward(z + self.dropout(self.out(rows)))
 
     def read(self, z, attend=None, rope=None):
         """Return row 0 of `forward`, (B, D), and its scores before the softmax, (B, H, N).

@@ -1,0 +1,51 @@
+import pytest
+import torch
+
+from sklearn_cls import _attention
+from sklearn_cls._attention import FEW_ROWS, FewRows, attention
+
+
+def heads_and_padding(n_rows, n_sequences=5, n_heads=2, head_size=4):
+    generator = torch.Generator().manual_seed(0)
+    heads = torch.randn(n_sequences, n_rows, 3, n_heads, head_size, generator=generator)
+    n_read = torch.linspace(1, n_rows, n_sequences).round()
+    return heads.permute(2, 0, 3, 1, 4), torch.arange(n_rows) < n_read.unsqueeze(1)
+
+
+def value_and_gradient(heads, may_read):
+    heads = heads.detach().requires_grad_()
+    read = attention(heads, may_read)
+    weight = torch.linspace(-1, 1, read.numel()).view_as(read)
+    return read.detach(), torch.autograd.grad((read * weight).sum(), heads)[0]
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 31, FEW_ROWS])
+@pytest.mark.parametrize("is_padded", [False, True])
+@pytest.mark.parametrize("scores_at_once", [1, 3000, 2**19])
+def test_scores_in_memory_give_what_the_fused_kernel_gives(
+    n_rows, is_padded, scores_at_once, monkeypatch
+):
+    heads, may_read = heads_and_padding(n_rows)
+    may_read = may_read if is_padded else None
+    monkeypatch.setattr(_attention, "SCORES_AT_ONCE", scores_at_once)
+    few = value_and_gradient(heads, may_read)
+    with torch.inference_mode():
+        unlearnt = attention(heads, may_read)
+    monkeypatch.setattr(_attention, "FEW_ROWS", 0)
+    for ours, fused in zip(few, value_and_gradient(heads, may_read), strict=True):
+        torch.testing.assert_close(ours, fused, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(unlearnt, few[0], atol=0, rtol=0)
+
+
+def test_many_rows_and_other_precisions_take_the_fused_kernel(monkeypatch):
+    monkeypatch.setattr(FewRows, "apply", lambda *args: pytest.fail("written down"))
+    assert attention(heads_and_padding(FEW_ROWS + 1)[0]).shape == (5, 2, FEW_ROWS + 1, 4)
+    assert attention(heads_and_padding(3)[0].bfloat16()).dtype == torch.bfloat16
+
+
+def test_heads_are_not_written_to():
+    heads, may_read = heads_and_padding(7)
+    for given in (heads, heads.contiguous()):
+        before = given.clone()
+        value_and_gradient(given, may_read)
+        assert torch.equal(given, before)
