@@ -248,23 +248,28 @@ def imports(args):
 
 
 def two_at_once(args):
-    """Two fits side by side at the number of threads there is, against one thread each."""
+    """Two fits side by side with the threads their batches are worth, against one each."""
     script = """
-import sys, numpy as np, torch
+import sys, numpy as np
 from sklearn_cls import CLSTransformerClassifier
-X = np.random.default_rng(0).normal(size=(300, 100, 8)).astype(np.float32)
-n_jobs = int(sys.argv[1]) or None
-CLSTransformerClassifier(max_epochs=10, n_jobs=n_jobs).fit(X, np.arange(300) % 4)
+n_jobs, n, patch_size, batch_size = map(int, sys.argv[1:])
+X = np.random.default_rng(0).normal(size=(n, 100, 8)).astype(np.float32)
+clf = CLSTransformerClassifier(
+    max_epochs=4, patch_size=patch_size, batch_size=batch_size, n_jobs=n_jobs or None
+)
+clf.fit(X, np.arange(n) % 4)
 """
 
-    def pair(n_jobs):
-        command = [sys.executable, "-c", script, str(n_jobs)]
+    def pair(n_jobs, *size):
+        command = [sys.executable, "-c", script, str(n_jobs), *map(str, size)]
         processes = [subprocess.Popen(command) for _ in range(2)]
         if any(process.wait() for process in processes):
             raise RuntimeError("a fit failed")
 
-    functions = {"ours": partial(pair, 0), "theirs": partial(pair, 1)}
-    yield row("two fits at once", "one thread each", in_turn(functions, args.rounds), 1 / 1.3)
+    for size in ((1000, 2, 32), (1000, 1, 64)):
+        functions = {"ours": partial(pair, 0, *size), "theirs": partial(pair, 1, *size)}
+        what = "two fits at once, {}x100x8, patches of {}, batches of {}".format(*size)
+        yield row(what, "one thread each", in_turn(functions, args.rounds), 1 / 1.3)
 
 
 def run(script, *args):

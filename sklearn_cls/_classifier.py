@@ -27,7 +27,7 @@ from sklearn_cls._compat import (
 from sklearn_cls._embedding import EMBEDDINGS, POSITIONS
 from sklearn_cls._encoder import ACTIVATIONS, POOLINGS
 from sklearn_cls._plan import check_together, plan_network, plan_training
-from sklearn_cls._runtime import draw_seed, resolve_device, torch_threads
+from sklearn_cls._runtime import draw_seed, gradients, resolve_device
 from sklearn_cls._sequences import check_sequences
 from sklearn_cls._targets import check_targets, hold_out
 
@@ -153,7 +153,9 @@ class CLSTransformerClassifier(
         "auto" is bfloat16 autocast on CUDA that has it, float32 elsewhere.
 
     n_jobs : int or None, default=None
-        Torch threads of this estimator; -1 is one per core, None as many as torch is set to.
+        Torch threads of this estimator; -1 is one per core. None is one, and one more for every
+        131,072 numbers that the tokens of a batch hold (sequences x tokens x `d_model`), at most
+        as many as torch is set to: small batches gain nothing by more.
 
     callbacks : list of skorch callbacks or None, default=None
         Called while training, see :mod:`skorch.callbacks`. They are kept as they are, and one
@@ -361,7 +363,7 @@ class CLSTransformerClassifier(
         from sklearn_cls._callbacks import EpochBar, ScikitLearnCallbacks, early_stopping
 
         bar = EpochBar(disable=not self.verbose)
-        with _unchanged_on_error(self), torch_threads(self.n_jobs), bar:
+        with _unchanged_on_error(self), gradients(), bar:
             start = getattr(self, "net_", None) if self.warm_start else None
             device, callbacks = self._check_together(start)
             sequences = check_sequences(self, X, reset=start is None, max_steps=_reach(start))
@@ -382,7 +384,7 @@ class CLSTransformerClassifier(
             net = self._build(
                 data, train, training, start, seed, device=device, callbacks=callbacks, valid=valid
             )
-            self.net_ = net.train(train).forget_training()
+            self.net_ = net.train(train, self.n_jobs).forget_training()
             context.call_on_fit_task_end(**hooks, reconstruction_attributes=dict)
         return self
 
@@ -414,7 +416,7 @@ class CLSTransformerClassifier(
             The estimator.
         """
         self._validate_params()  # scikit-learn's decorator does so in the first call only
-        with _unchanged_on_error(self), torch_threads(self.n_jobs):
+        with _unchanged_on_error(self), gradients():
             start = getattr(self, "net_", None)
             device, callbacks = self._check_together(start)
             if self.class_weight == "balanced":
@@ -431,7 +433,7 @@ class CLSTransformerClassifier(
             training = plan_training(self, len(data), one_pass=True)
             seed = draw_seed(self.random_state, 0 if start is None else start.n_epochs_so_far)
             net = self._build(data, data, training, start, seed, device=device, callbacks=callbacks)
-            self.net_ = net.train(data).forget_training(keep_optimizer=True)
+            self.net_ = net.train(data, self.n_jobs).forget_training(keep_optimizer=True)
         return self
 
     def predict(self, X):
@@ -563,9 +565,8 @@ class CLSTransformerClassifier(
         """Return `function` of every sequence of X."""
         check_is_fitted(self)
         sequences = check_sequences(self, X, reset=False, max_steps=_reach(self.net_))
-        with torch_threads(self.n_jobs):
-            n_last = sequences.n_steps if of_steps else None
-            return self.net_.compute(sequences, function, n_last)
+        n_last = sequences.n_steps if of_steps else None
+        return self.net_.compute(sequences, function, self.n_jobs, n_last)
 
     def _check_together(self, start):
         """Check what needs no data; return the device and the user's callbacks."""

@@ -1,4 +1,4 @@
-"""Where torch runs and with what: device, precision, threads, seeds.
+"""Where torch runs and with what: device, precision, gradients, seeds.
 
 All of it is scoped: nothing the caller set is different afterwards.
 """
@@ -8,7 +8,6 @@ import threading
 import warnings
 from contextlib import contextmanager
 
-import joblib
 import numpy as np
 import torch
 
@@ -76,22 +75,10 @@ def autocast(device, precision):
 
 
 @contextmanager
-def torch_threads(n_jobs):
-    """Run torch on `n_jobs` threads: None is as many as it is set to, -1 one per core."""
-    if n_jobs == 0:
-        raise ValueError("n_jobs must be None, a number of threads, or -1 for all cores; got 0.")
-    before = torch.get_num_threads()
-    if n_jobs is not None and n_jobs < 0:
-        n_jobs = max(1, joblib.cpu_count() + 1 + n_jobs)
-    try:
-        if n_jobs is not None:
-            torch.set_num_threads(n_jobs)
-        # A caller may be in `no_grad` or `inference_mode`, where nothing can be trained.
-        with torch.inference_mode(False), torch.enable_grad():
-            yield
-    finally:
-        if torch.get_num_threads() != before:
-            torch.set_num_threads(before)
+def gradients():
+    """Allow them, also for a caller in `no_grad` or `inference_mode`."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 @contextmanager

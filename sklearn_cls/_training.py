@@ -19,12 +19,13 @@ from skorch.utils import TeeGenerator
 from torch import nn
 
 from sklearn_cls._augment import augment
-from sklearn_cls._batches import Batches, SequenceDataset, prediction_batches
+from sklearn_cls._batches import STEPS_PER_BATCH, Batches, SequenceDataset, prediction_batches
 from sklearn_cls._callbacks import ScikitLearnCallbacks, StopTraining
 from sklearn_cls._dropout import seed_generators
 from sklearn_cls._encoder import CLSEncoder
 from sklearn_cls._runtime import autocast, device_or_cpu, initial_weights
 from sklearn_cls._sequences import read_sequences
+from sklearn_cls._threads import torch_threads
 
 MAX_GRADIENT_NORM = 1.0
 
@@ -209,11 +210,13 @@ class Net(NeuralNetClassifier):
         if asked_to_stop:
             raise StopTraining
 
-    def train(self, dataset):
+    def train(self, dataset, n_jobs=None):
         """Train on `dataset` until the last epoch, a callback's wish or an interrupt."""
+        n_steps = min(self.batch_size, len(dataset)) * dataset.lengths.mean()
         try:
-            self.notify("on_train_begin", X=dataset, y=None)
-            self.fit_loop(dataset)
+            with self.threads(n_jobs, n_steps):
+                self.notify("on_train_begin", X=dataset, y=None)
+                self.fit_loop(dataset)
         except KeyboardInterrupt as interrupt:
             n_finished = len(self.finished_epochs())
             if not isinstance(interrupt, StopTraining):
@@ -234,6 +237,11 @@ class Net(NeuralNetClassifier):
             self.notify("on_train_end", X=dataset, y=None)
         self.module_.eval()
         return self
+
+    def threads(self, n_jobs, n_steps):
+        """Return the context of as many threads as batches of `n_steps` steps are worth."""
+        n_tokens = n_steps / self.module_.embedding.patch_size
+        return torch_threads(n_jobs, n_tokens * self.module_.norm.normalized_shape[0])
 
     @property
     def n_epochs_so_far(self):
@@ -290,14 +298,19 @@ class Net(NeuralNetClassifier):
             return len(embedding.position) * embedding.patch_size
         return None
 
-    def compute(self, sequences, function, n_last=None):
+    def compute(self, sequences, function, n_jobs=None, n_last=None):
         """Return `function` of padded batches, in the order of `sequences`: (n, ..., n_last).
 
         Shorter last axes, where they are steps, are filled up with zeros.
         """
         device = torch.device(self.device)
+        n_steps = min(int(sequences.lengths.sum()), STEPS_PER_BATCH)
         parts = []
-        with torch.inference_mode(), autocast(device, self.precision):
+        with (
+            self.threads(n_jobs, n_steps),
+            torch.inference_mode(),
+            autocast(device, self.precision),
+        ):
             for rows, batch in prediction_batches(sequences, device):
                 part = function(**batch)[: len(rows)]
                 parts.append((rows, part.float().cpu().numpy()))

@@ -13,7 +13,7 @@ from torch import nn
 
 from sklearn_cls import CLSTransformerClassifier
 from sklearn_cls._plan import auto_batch_size, auto_lr, auto_max_epochs, auto_patch_size
-from sklearn_cls._runtime import device_or_cpu, resolve_device, torch_threads
+from sklearn_cls._runtime import device_or_cpu, resolve_device
 from sklearn_cls._training import Net
 from tests.conftest import bumps, small
 
@@ -358,14 +358,6 @@ def test_n_jobs_is_the_number_of_threads_while_training(data):
         small(n_jobs=n_jobs, max_epochs=1, callbacks=[Watch()]).fit(*data)
         assert torch.get_num_threads() == 1
     assert seen == [1, 2, 1]
-
-
-def test_threads_are_restored_after_an_error():
-    with pytest.raises(RuntimeError), torch_threads(2):
-        raise RuntimeError
-    assert torch.get_num_threads() == 1
-    with torch_threads(-1):
-        assert torch.get_num_threads() >= 1
 
 
 def test_workers_take_cuda_devices_in_turn(monkeypatch):

@@ -1,0 +1,119 @@
+"""How many threads torch runs on, and how they wait for each other.
+
+The rule: one thread for every 131,072 numbers that the tokens of a batch hold, at most as many as
+torch is set to. Below that, what a second thread saves goes into meeting it several hundred times
+in an update.
+"""
+
+import os
+import sys
+import threading
+from contextlib import contextmanager, suppress
+
+import joblib
+import torch
+
+NUMBERS_PER_THREAD = 2**17
+INTERVAL = 0.1  # seconds between two looks at the load
+LOADED = (
+    0.15  # of an interval that threads are kept waiting for a core; alone it is a tenth of that
+)
+CALM = 5  # intervals with less, after which the others are gone
+
+
+@contextmanager
+def torch_threads(n_jobs, n_numbers):
+    """Run torch on `n_jobs` threads: None is as many as `n_numbers` are worth, -1 one per core.
+
+    `n_numbers` is tokens of a batch times `d_model`.
+    """
+    before = torch.get_num_threads()
+    if n_jobs is None:
+        n_threads = min(before, max(1, int(n_numbers) // NUMBERS_PER_THREAD))
+    elif n_jobs < 0:
+        n_threads = max(1, joblib.cpu_count() + 1 + n_jobs)
+    else:
+        n_threads = n_jobs
+    try:
+        if n_threads != before:
+            torch.set_num_threads(n_threads)
+        with short_waits_under_load(n_threads):
+            yield
+    finally:
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)
+
+
+@contextmanager
+def short_waits_under_load(n_threads):
+    """Keep torch's threads from spinning for as long as other processes want their cores.
+
+    A thread that waits for the others spins for milliseconds, and takes them from the very thread
+    it waits for if that has lost its core to another process: two fits side by side took 2 to 80
+    times as long as one after the other. OpenMP as GNU's waits without spinning while it has
+    more threads than there are cores [1], so idle ones are added while the load lasts. Nothing that
+    is computed depends on them.
+
+    [1] https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html
+    """
+    if n_threads == 1 or sys.platform != "linux":
+        yield
+        return
+    ended = threading.Event()
+    watch = threading.Thread(target=add_idle_under_load, args=(n_threads, ended), daemon=True)
+    watch.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watch.join()
+
+
+def add_idle_under_load(n_threads, ended):
+    """Watch the load until `ended`, and hold idle threads while there is any."""
+    release, n_calm = None, 0
+    waited = time_kept_waiting()
+    while not ended.wait(INTERVAL):
+        before, waited = waited, time_kept_waiting()
+        is_loaded = waited - before > LOADED * INTERVAL
+        n_calm = 0 if is_loaded else n_calm + 1
+        if release is None and is_loaded:
+            release = hold_idle(n_threads)
+        elif release is not None and n_calm == CALM:
+            release()
+            release = None
+    if release is not None:
+        release()
+
+
+def time_kept_waiting():
+    """Return how many seconds the threads of this process have been ready without a core."""
+    nanoseconds = 0
+    for thread in os.listdir("/proc/self/task"):
+        # A thread may have ended by now, and not every kernel keeps the account.
+        with suppress(OSError), open(f"/proc/self/task/{thread}/schedstat") as account:
+            nanoseconds += int(account.read().split()[1])
+    return nanoseconds / 1e9
+
+
+def hold_idle(n_threads):
+    """Add more idle threads to OpenMP than there are cores left; return what ends them."""
+    released = threading.Event()
+
+    def idle():
+        torch.ones(2**20).neg_()  # makes this thread's own team, of `n_threads`
+        released.wait()
+
+    n_cores = len(os.sched_getaffinity(0))
+    idlers = [
+        threading.Thread(target=idle, daemon=True) for _ in range(-(-n_cores // (n_threads - 1)))
+    ]
+    for idler in idlers:
+        idler.start()
+
+    def release():
+        released.set()
+        for idler in idlers:
+            idler.join()
+
+    return release

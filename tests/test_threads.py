@@ -1,0 +1,101 @@
+import os
+import sys
+import threading
+import time
+from itertools import count
+
+import pytest
+import torch
+
+from sklearn_cls import _threads
+from sklearn_cls._threads import NUMBERS_PER_THREAD, torch_threads
+
+
+@pytest.fixture
+def four_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("n_jobs", "batches_worth", "n_threads"),
+    [(None, 0.1, 1), (None, 1.9, 1), (None, 2, 2), (None, 100, 4), (1, 100, 1), (3, 0.1, 3)],
+)
+def test_large_batches_get_more_threads_unless_n_jobs_says_how_many(
+    n_jobs, batches_worth, n_threads, four_threads
+):
+    with torch_threads(n_jobs, batches_worth * NUMBERS_PER_THREAD):
+        assert torch.get_num_threads() == n_threads
+    assert torch.get_num_threads() == 4
+
+
+def test_threads_are_restored_after_an_error():
+    with pytest.raises(RuntimeError), torch_threads(2, 1):
+        raise RuntimeError
+    assert torch.get_num_threads() == 1
+    with torch_threads(-1, 1):
+        assert torch.get_num_threads() >= 1
+
+
+def n_system_threads():
+    return len(os.listdir("/proc/self/task"))
+
+
+def wait_until(condition):
+    for _ in range(500):
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP waits like this")
+def test_threads_are_added_while_others_want_the_cores_and_gone_after_it(monkeypatch):
+    times = iter(count(0, 100))
+    is_loaded = threading.Event()
+    monkeypatch.setattr(_threads, "INTERVAL", 0.01)
+    monkeypatch.setattr(
+        _threads, "time_kept_waiting", lambda: next(times) if is_loaded.is_set() else 0
+    )
+    with torch_threads(2, 1):
+        torch.ones(2**20).neg_()
+        time.sleep(0.1)
+        alone = n_system_threads()
+        is_loaded.set()
+        # More than there are cores, together with those that compute.
+        assert wait_until(lambda: n_system_threads() > max(alone, len(os.sched_getaffinity(0))))
+        is_loaded.clear()
+        assert wait_until(lambda: n_system_threads() == alone)
+        is_loaded.set()
+        assert wait_until(lambda: n_system_threads() > alone)
+    assert wait_until(lambda: n_system_threads() < alone + 1)
+
+
+def test_one_thread_needs_no_watch(monkeypatch):
+    monkeypatch.setattr(_threads, "add_idle_under_load", lambda *args: pytest.fail("watched"))
+    with torch_threads(1, 1):
+        assert threading.active_count() >= 1
+
+
+@pytest.mark.skipif(
+    not os.path.exists("/proc/self/schedstat"), reason="the kernel keeps no account"
+)
+def test_the_time_kept_waiting_is_that_of_all_threads():
+    before = _threads.time_kept_waiting()
+    core = min(os.sched_getaffinity(0))
+    burners = [threading.Thread(target=burn, args=(core,)) for _ in range(2)]
+    for burner in burners:
+        burner.start()
+    assert wait_until(lambda: _threads.time_kept_waiting() > before + 0.05)
+    for burner in burners:
+        burner.join()
+
+
+def burn(core):
+    os.sched_setaffinity(threading.get_native_id(), {core})  # both on one core
+    x = torch.ones(300, 300)
+    end = time.perf_counter() + 0.5
+    while time.perf_counter() < end:
+        x @ x
