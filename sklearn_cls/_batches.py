@@ -14,7 +14,8 @@ from sklearn_cls._sequences import Sequences
 
 LENGTH_JITTER = 0.15  # share of a length: keeps batches from being the same in every epoch
 SHORT_STEPS = 16
-STEPS_PER_BATCH = 2**15  # of a batch that is only predicted
+# Of a batch that is only predicted: what a core's cache holds, and what keeps a GPU busy.
+STEPS_PER_BATCH, STEPS_PER_GPU_BATCH = 2**13, 2**17
 
 
 @dataclass
@@ -124,22 +125,26 @@ def padded_batch(sequences, rows, device):
     return {"x": torch.from_numpy(x).to(device), "is_padding": is_padding}
 
 
-def prediction_batches(sequences, device):
-    """Yield (rows, batch) over all sequences, the shortest first, of bounded size.
-
-    A batch of less than 4 short sequences is filled up to 4 by repeating them: matrix kernels
-    sum 1 to 3 rows in another order, and a sequence should give the same digits alone as among
-    others. Long ones would pay for it; theirs agree to float32 rounding.
-    """
-    order = np.argsort(sequences.lengths, kind="stable")
-    lengths = sequences.lengths[order]
-    start = 0
+def prediction_rows(lengths, max_steps):
+    """Return arrays of rows, the shortest sequences first, of at most `max_steps` when padded."""
+    order = np.argsort(lengths, kind="stable")
+    lengths = lengths[order]
+    batches, start = [], 0
     while start < len(order):
         # The last of a batch is its longest: as many as fit when padded to that length.
-        ahead = lengths[start : start + STEPS_PER_BATCH]
+        ahead = lengths[start : start + max_steps]
         steps = ahead * np.arange(1, len(ahead) + 1)
-        n_rows = max(1, int(np.searchsorted(steps, STEPS_PER_BATCH, side="right")))
-        rows = order[start : start + n_rows]
-        is_short = len(rows) < 4 and sequences.lengths[rows[-1]] <= SHORT_STEPS
-        yield rows, padded_batch(sequences, np.resize(rows, 4) if is_short else rows, device)
+        n_rows = max(1, int(np.searchsorted(steps, max_steps, side="right")))
+        batches.append(order[start : start + n_rows])
         start += n_rows
+    return batches
+
+
+def prediction_batch(sequences, rows, device):
+    """Return the batch of some rows, filled up to 4 by repeating them if they are short.
+
+    Matrix kernels sum 1 to 3 rows in another order, and a sequence should give the same digits
+    alone as among others. Long ones would pay for it; theirs agree to float32 rounding.
+    """
+    is_short = len(rows) < 4 and sequences.lengths[rows[-1]] <= SHORT_STEPS
+    return padded_batch(sequences, np.resize(rows, 4) if is_short else rows, device)

@@ -126,7 +126,7 @@ class Embedding(nn.Module):
         differ_in_scale, dropout,
     ):  # fmt: skip
         super().__init__()
-        self.patch_size, self.has_missing = patch_size, has_missing
+        self.d_model, self.patch_size, self.has_missing = d_model, patch_size, has_missing
         self.differ_in_scale = differ_in_scale
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))

@@ -1,8 +1,8 @@
 """How many threads torch runs on, and how they wait for each other.
 
-The rule: one thread for every 131,072 numbers that the tokens of a batch hold, at most as many as
-torch is set to. Below that, what a second thread saves goes into meeting it several hundred times
-in an update.
+The rule of training: one thread for every 131,072 numbers that the tokens of a batch hold. Below
+that, what a second thread saves goes into meeting it several hundred times in an update. Batches
+that are only predicted are computed side by side, a thread each, which never wait for each other.
 """
 
 import os
@@ -21,19 +21,19 @@ LOADED = (
 CALM = 5  # intervals with less, after which the others are gone
 
 
-@contextmanager
-def torch_threads(n_jobs, n_numbers):
-    """Run torch on `n_jobs` threads: None is as many as `n_numbers` are worth, -1 one per core.
-
-    `n_numbers` is tokens of a batch times `d_model`.
-    """
-    before = torch.get_num_threads()
+def number_of_threads(n_jobs, n_useful):
+    """Return `n_jobs`: None is `n_useful`, at most as many as torch is set to; -1 one per core."""
+    if n_jobs == 0:
+        raise ValueError("n_jobs must be None, a number of threads, or -1 for all cores; got 0.")
     if n_jobs is None:
-        n_threads = min(before, max(1, int(n_numbers) // NUMBERS_PER_THREAD))
-    elif n_jobs < 0:
-        n_threads = max(1, joblib.cpu_count() + 1 + n_jobs)
-    else:
-        n_threads = n_jobs
+        return max(1, min(int(n_useful), torch.get_num_threads()))
+    return n_jobs if n_jobs > 0 else max(1, joblib.cpu_count() + 1 + n_jobs)
+
+
+@contextmanager
+def torch_threads(n_threads):
+    """Run each operation of torch on `n_threads` threads."""
+    before = torch.get_num_threads()
     try:
         if n_threads != before:
             torch.set_num_threads(n_threads)

@@ -5,6 +5,7 @@ Shapes: B sequences, T steps, K classes.
 
 import math
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from copy import deepcopy
 from functools import partial
@@ -19,13 +20,20 @@ from skorch.utils import TeeGenerator
 from torch import nn
 
 from sklearn_cls._augment import augment
-from sklearn_cls._batches import STEPS_PER_BATCH, Batches, SequenceDataset, prediction_batches
+from sklearn_cls._batches import (
+    STEPS_PER_BATCH,
+    STEPS_PER_GPU_BATCH,
+    Batches,
+    SequenceDataset,
+    prediction_batch,
+    prediction_rows,
+)
 from sklearn_cls._callbacks import ScikitLearnCallbacks, StopTraining
 from sklearn_cls._dropout import seed_generators
 from sklearn_cls._encoder import CLSEncoder
 from sklearn_cls._runtime import autocast, device_or_cpu, initial_weights
 from sklearn_cls._sequences import read_sequences
-from sklearn_cls._threads import torch_threads
+from sklearn_cls._threads import NUMBERS_PER_THREAD, number_of_threads, torch_threads
 
 MAX_GRADIENT_NORM = 1.0
 
@@ -213,8 +221,10 @@ class Net(NeuralNetClassifier):
     def train(self, dataset, n_jobs=None):
         """Train on `dataset` until the last epoch, a callback's wish or an interrupt."""
         n_steps = min(self.batch_size, len(dataset)) * dataset.lengths.mean()
+        embedding = self.module_.embedding
+        n_numbers = n_steps / embedding.patch_size * embedding.d_model
         try:
-            with self.threads(n_jobs, n_steps):
+            with torch_threads(number_of_threads(n_jobs, n_numbers // NUMBERS_PER_THREAD)):
                 self.notify("on_train_begin", X=dataset, y=None)
                 self.fit_loop(dataset)
         except KeyboardInterrupt as interrupt:
@@ -237,11 +247,6 @@ class Net(NeuralNetClassifier):
             self.notify("on_train_end", X=dataset, y=None)
         self.module_.eval()
         return self
-
-    def threads(self, n_jobs, n_steps):
-        """Return the context of as many threads as batches of `n_steps` steps are worth."""
-        n_tokens = n_steps / self.module_.embedding.patch_size
-        return torch_threads(n_jobs, n_tokens * self.module_.norm.normalized_shape[0])
 
     @property
     def n_epochs_so_far(self):
@@ -304,19 +309,26 @@ class Net(NeuralNetClassifier):
         Shorter last axes, where they are steps, are filled up with zeros.
         """
         device = torch.device(self.device)
-        n_steps = min(int(sequences.lengths.sum()), STEPS_PER_BATCH)
-        parts = []
-        with (
-            self.threads(n_jobs, n_steps),
-            torch.inference_mode(),
-            autocast(device, self.precision),
-        ):
-            for rows, batch in prediction_batches(sequences, device):
-                part = function(**batch)[: len(rows)]
-                parts.append((rows, part.float().cpu().numpy()))
-        *shape, n_default = parts[0][1].shape[1:]
+        is_cpu = device.type == "cpu"
+        batches = prediction_rows(
+            sequences.lengths, STEPS_PER_BATCH if is_cpu else STEPS_PER_GPU_BATCH
+        )
+
+        def compute_batch(rows):
+            with torch.inference_mode(), autocast(device, self.precision):
+                batch = prediction_batch(sequences, rows, device)
+                return function(**batch)[: len(rows)].float().cpu().numpy()
+
+        n_threads = number_of_threads(n_jobs, len(batches)) if is_cpu else 1
+        with torch_threads(1):
+            if min(n_threads, len(batches)) == 1:
+                parts = [compute_batch(rows) for rows in batches]
+            else:
+                with ThreadPoolExecutor(n_threads) as executor:
+                    parts = list(executor.map(compute_batch, batches))
+        *shape, n_default = parts[0].shape[1:]
         result = np.zeros((len(sequences), *shape, n_last or n_default), dtype=np.float32)
-        for rows, part in parts:
+        for rows, part in zip(batches, parts, strict=True):
             result[rows, ..., : part.shape[-1]] = part
         return result
 

@@ -5,7 +5,8 @@ from sklearn_cls._batches import (
     Batches,
     SequenceDataset,
     padded_batch,
-    prediction_batches,
+    prediction_batch,
+    prediction_rows,
     shuffled_by_length,
 )
 from sklearn_cls._sequences import Sequences
@@ -74,16 +75,14 @@ def test_a_batch_without_padding_has_no_mask():
     assert mask.tolist() == [[False] * 4, [False, False, True, True]]
 
 
-def test_prediction_batches_are_bounded_and_complete(monkeypatch):
-    monkeypatch.setattr("sklearn_cls._batches.STEPS_PER_BATCH", 20)
-    monkeypatch.setattr("sklearn_cls._batches.SHORT_STEPS", 0)
+def test_prediction_batches_are_bounded_and_complete():
     sequences = dataset([3, 50, 2, 7, 1, 4, 6, 8, 9, 2, 3]).sequences
-    seen = []
-    for rows, batch in prediction_batches(sequences, CPU):
-        assert batch["x"].shape[:2].numel() <= 20 or len(rows) == 1
-        assert batch["x"][: len(rows), 0, 0].tolist() == rows.tolist()
-        seen += rows.tolist()
-    assert sorted(seen) == list(range(11))
+    batches = prediction_rows(sequences.lengths, 20)
+    for rows in batches:
+        x = padded_batch(sequences, rows, CPU)["x"]
+        assert x.shape[:2].numel() <= 20 or len(rows) == 1
+        assert x[:, 0, 0].tolist() == rows.tolist()
+    assert sorted(np.concatenate(batches)) == list(range(11))
 
 
 def test_items_and_parts_are_those_of_the_rows():
@@ -94,9 +93,7 @@ def test_items_and_parts_are_those_of_the_rows():
 
 
 def test_a_few_short_sequences_are_filled_up_to_4():
-    sequences = dataset([3, 5]).sequences
-    batches = list(prediction_batches(sequences, CPU))
-    assert [(rows.tolist(), len(batch["x"])) for rows, batch in batches] == [([0, 1], 4)]
-    sequences = dataset([50]).sequences
-    ((_, batch),) = prediction_batches(sequences, CPU)
-    assert len(batch["x"]) == 1
+    sequences = dataset([3, 5, 50]).sequences
+    short = prediction_batch(sequences, np.array([0, 1]), CPU)["x"]
+    assert short[:, 0, 0].tolist() == [0, 1, 0, 1]
+    assert len(prediction_batch(sequences, np.array([2]), CPU)["x"]) == 1

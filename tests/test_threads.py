@@ -4,11 +4,14 @@ import threading
 import time
 from itertools import count
 
+import numpy as np
 import pytest
 import torch
+from skorch.callbacks import Callback
 
 from sklearn_cls import _threads
-from sklearn_cls._threads import NUMBERS_PER_THREAD, torch_threads
+from sklearn_cls._threads import number_of_threads, torch_threads
+from tests.conftest import bumps, small
 
 
 @pytest.fixture
@@ -20,23 +23,55 @@ def four_threads():
 
 
 @pytest.mark.parametrize(
-    ("n_jobs", "batches_worth", "n_threads"),
+    ("n_jobs", "n_useful", "n_threads"),
     [(None, 0.1, 1), (None, 1.9, 1), (None, 2, 2), (None, 100, 4), (1, 100, 1), (3, 0.1, 3)],
 )
-def test_large_batches_get_more_threads_unless_n_jobs_says_how_many(
-    n_jobs, batches_worth, n_threads, four_threads
+def test_there_are_as_many_threads_as_the_work_is_worth_unless_n_jobs_says_how_many(
+    n_jobs, n_useful, n_threads, four_threads
 ):
-    with torch_threads(n_jobs, batches_worth * NUMBERS_PER_THREAD):
-        assert torch.get_num_threads() == n_threads
-    assert torch.get_num_threads() == 4
+    assert number_of_threads(n_jobs, n_useful) == n_threads
+    assert number_of_threads(-1, n_useful) >= 1
+    with pytest.raises(ValueError, match="n_jobs must be None, a number of threads, or -1"):
+        number_of_threads(0, n_useful)
+
+
+@pytest.mark.parametrize(("batch_size", "n_threads"), [(8, 1), (16, 2), (64, 4)])
+def test_large_batches_are_learnt_on_more_threads(batch_size, n_threads, four_threads):
+    seen = []
+
+    class Watch(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            seen.append(torch.get_num_threads())
+
+    X, y = bumps(n_steps=128)  # 16 x 128 x 128 numbers are two threads' worth
+    sizes = {"d_model": 128, "depth": 1, "patch_size": 1, "max_epochs": 1}
+    small(**sizes, batch_size=batch_size, callbacks=[Watch()]).fit(X[:64], y[:64])
+    assert (seen, torch.get_num_threads()) == ([n_threads], 4)
+
+
+def test_batches_are_predicted_side_by_side_on_one_thread_each(fitted, monkeypatch):
+    X = bumps(40)[0]
+    alone = small(n_jobs=1).fit(*bumps()).set_params(n_jobs=1).predict_proba(X)
+    seen = set()
+    forward = fitted.module_.forward
+
+    def watched(**batch):
+        seen.add((threading.get_ident(), torch.get_num_threads()))
+        time.sleep(0.05)
+        return forward(**batch)
+
+    monkeypatch.setattr("sklearn_cls._training.STEPS_PER_BATCH", 100)
+    monkeypatch.setattr(fitted.module_, "forward", watched)
+    monkeypatch.setattr(fitted, "n_jobs", 2)
+    together = fitted.predict_proba(X)
+    assert [n_threads for _, n_threads in seen] == [1, 1]
+    np.testing.assert_allclose(together, alone, atol=1e-6)
 
 
 def test_threads_are_restored_after_an_error():
-    with pytest.raises(RuntimeError), torch_threads(2, 1):
+    with pytest.raises(RuntimeError), torch_threads(2):
         raise RuntimeError
     assert torch.get_num_threads() == 1
-    with torch_threads(-1, 1):
-        assert torch.get_num_threads() >= 1
 
 
 def n_system_threads():
@@ -59,7 +94,7 @@ def test_threads_are_added_while_others_want_the_cores_and_gone_after_it(monkeyp
     monkeypatch.setattr(
         _threads, "time_kept_waiting", lambda: next(times) if is_loaded.is_set() else 0
     )
-    with torch_threads(2, 1):
+    with torch_threads(2):
         torch.ones(2**20).neg_()
         time.sleep(0.1)
         alone = n_system_threads()
@@ -75,7 +110,7 @@ def test_threads_are_added_while_others_want_the_cores_and_gone_after_it(monkeyp
 
 def test_one_thread_needs_no_watch(monkeypatch):
     monkeypatch.setattr(_threads, "add_idle_under_load", lambda *args: pytest.fail("watched"))
-    with torch_threads(1, 1):
+    with torch_threads(1):
         assert threading.active_count() >= 1
 
 
