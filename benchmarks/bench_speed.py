@@ -7,6 +7,7 @@ x-transformers sktime tsai`. Where there is a GPU, fits and predictions run ther
 folder with PLAID_TRAIN.ts.
 """
 
+import math
 import subprocess
 import sys
 from functools import partial
@@ -159,8 +160,9 @@ def unequal_lengths(args):
 def share_of_limit(args):
     """A training step's matrix products by themselves, over the step.
 
-    The products of a step are counted by `FlopCounterMode`; their rate is that of `a @ b` at the
-    shape of the feed-forward's, the largest of the step.
+    The operations of a step are counted by `FlopCounterMode`, those of attention included (without
+    what its way back computes again); their rate is that of `a @ b` at the shape of the
+    feed-forward's, the fastest of the step.
     """
     size, width, n_steps = 32, 128, 400
     torch.manual_seed(0)
@@ -180,7 +182,20 @@ def share_of_limit(args):
         optimizer.step()
         synchronize()
 
-    counter = FlopCounterMode(display=False)
+    def flops(q, k, v, *args, **kwargs):
+        return 4 * math.prod(q) * k[-2]  # two products of all rows with all rows
+
+    def flops_back(grad, q, k, v, *args, **kwargs):
+        return 2 * flops(q, k, v)
+
+    aten = torch.ops.aten
+    counter = FlopCounterMode(
+        display=False,
+        custom_mapping={
+            aten._scaled_dot_product_flash_attention_for_cpu: flops,
+            aten._scaled_dot_product_flash_attention_for_cpu_backward: flops_back,
+        },
+    )
     with counter:
         step()
     n_products = max(1, round(counter.get_total_flops() / (2 * a.numel() * b.shape[1])))

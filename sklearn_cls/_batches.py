@@ -5,6 +5,7 @@ Shapes: B sequences, T steps, F features.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from sklearn_cls._sequences import Sequences
 
 LENGTH_JITTER = 0.15  # share of a length: keeps batches from being the same in every epoch
 SHORT_STEPS = 16
+KEPT = 0.25  # of the free memory of a GPU that the training data may take
 # Of a batch that is only predicted: what a core's cache holds, and what keeps a GPU busy.
 STEPS_PER_BATCH, STEPS_PER_GPU_BATCH = 2**13, 2**17
 
@@ -60,9 +62,14 @@ class SequenceDataset(Dataset):
         """Return the data set of items `i`."""
         return SequenceDataset(self.sequences, self.rows[i], self.y[i], self.weights[i])
 
-    def batch(self, i, device):
-        """Return items `i` as skorch's pair of inputs and targets."""
-        inputs = padded_batch(self.sequences, self.rows[i], device)
+    def batch(self, i, device, kept=None):
+        """Return items `i` as skorch's pair of inputs and targets; `kept` are all on the device."""
+        if kept is None:
+            inputs = padded_batch(self.sequences, self.rows[i], device)
+        else:
+            lengths = self.lengths[i]
+            x = kept[torch.from_numpy(i).to(device), : lengths.max()]
+            inputs = {"x": x, "is_padding": mask_of_padding(lengths, device)}
         inputs["sample_weight"] = torch.from_numpy(self.weights[i]).to(device)
         return inputs, torch.from_numpy(self.y[i]).to(device)
 
@@ -92,6 +99,19 @@ class Batches:
     def __len__(self):
         return -(-len(self.dataset) // self.batch_size)
 
+    @cached_property
+    def kept(self):
+        """All sequences padded on a GPU, (n, T, F), if they fit there; else None."""
+        n, n_steps = len(self.dataset), self.dataset.lengths.max()
+        sequences = self.dataset.sequences
+        if 4 * n * n_steps * sequences.n_features > KEPT * free_memory(self.device):
+            return None
+        kept = torch.full((n, n_steps, sequences.n_features), torch.nan, device=self.device)
+        for i in np.array_split(np.arange(n), -(-n // self.batch_size)):
+            x = torch.from_numpy(sequences.pad(self.dataset.rows[i]))
+            kept[i[0] : i[-1] + 1, : x.shape[1]] = x.to(self.device)
+        return kept
+
     def __iter__(self):
         order = np.arange(len(self.dataset))
         if self.rng is not None:
@@ -101,7 +121,7 @@ class Batches:
         if self.rng is not None:
             self.rng.shuffle(batches)
         for i in batches:
-            inputs, y = self.dataset.batch(i, self.device)
+            inputs, y = self.dataset.batch(i, self.device, self.kept)
             if self.augmentation is not None:
                 inputs = self.augmentation(inputs)
             yield inputs, y
@@ -116,13 +136,23 @@ def shuffled_by_length(lengths, rng):
     return order[np.argsort(jittered[order], kind="stable")]
 
 
+def free_memory(device):
+    """Return the free bytes of a GPU; other devices keep nothing."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+
+
 def padded_batch(sequences, rows, device):
     """Return {"x": (B, T, F), "is_padding": (B, T) or None if there is none} on the device."""
-    x, lengths = sequences.pad(rows), sequences.lengths[rows]
-    is_padding = None
-    if lengths.min() < x.shape[1]:
-        is_padding = torch.from_numpy(np.arange(x.shape[1]) >= lengths[:, np.newaxis]).to(device)
-    return {"x": torch.from_numpy(x).to(device), "is_padding": is_padding}
+    x = torch.from_numpy(sequences.pad(rows)).to(device)
+    return {"x": x, "is_padding": mask_of_padding(sequences.lengths[rows], device)}
+
+
+def mask_of_padding(lengths, device):
+    """Return what follows the end of each sequence, (B, T), None if nothing does."""
+    if lengths.min() == lengths.max():
+        return None
+    steps = np.arange(lengths.max())
+    return torch.from_numpy(steps >= lengths[:, np.newaxis]).to(device)
 
 
 def prediction_rows(lengths, max_steps):

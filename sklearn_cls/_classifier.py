@@ -152,6 +152,11 @@ class CLSTransformerClassifier(
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         "auto" is bfloat16 autocast on CUDA that has it, float32 elsewhere.
 
+    compile : bool, default=False
+        Whether to train with blocks compiled by :func:`torch.compile`, which takes up to a minute
+        before the first epoch is done and needs a C++ compiler, on CUDA Triton: for long fits of
+        deep and wide networks on a GPU. On the CPU nothing is gained.
+
     n_jobs : int or None, default=None
         Torch threads of this estimator; -1 is one per core. None is one, and one more for every
         131,072 numbers that the tokens of a batch hold (sequences x tokens x `d_model`), at most
@@ -256,6 +261,7 @@ class CLSTransformerClassifier(
         "warm_start": ["boolean"],
         "device": [str, torch.device],
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+        "compile": ["boolean"],
         "n_jobs": [AT_LEAST_1, Interval(Integral, None, -1, closed="right"), None],
         "callbacks": [list, tuple, None],
         "random_state": ["random_state"],
@@ -291,6 +297,7 @@ class CLSTransformerClassifier(
         warm_start=False,
         device="auto",
         precision="auto",
+        compile=False,
         n_jobs=None,
         callbacks=None,
         random_state=None,
@@ -322,6 +329,7 @@ class CLSTransformerClassifier(
         self.warm_start = warm_start
         self.device = device
         self.precision = precision
+        self.compile = compile
         self.n_jobs = n_jobs
         self.callbacks = callbacks
         self.random_state = random_state

@@ -104,6 +104,7 @@ def plan_training(params, n_sequences, *, one_pass=False):
         "criterion__label_smoothing": params.label_smoothing,
         "augment": params.augment,
         "precision": params.precision,
+        "compile": params.compile,
     }
 
 

@@ -75,6 +75,18 @@ def autocast(device, precision):
 
 
 @contextmanager
+def compiled(blocks):
+    """Compile the forward passes of `blocks`, which share one graph, for the time being."""
+    for block in blocks:
+        block.forward, block.read = torch.compile(block.forward), torch.compile(block.read)
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward, block.read
+
+
+@contextmanager
 def gradients():
     """Allow them, also for a caller in `no_grad` or `inference_mode`."""
     with torch.inference_mode(False), torch.enable_grad():

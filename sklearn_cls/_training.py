@@ -31,7 +31,7 @@ from sklearn_cls._batches import (
 from sklearn_cls._callbacks import ScikitLearnCallbacks, StopTraining
 from sklearn_cls._dropout import seed_generators
 from sklearn_cls._encoder import CLSEncoder
-from sklearn_cls._runtime import autocast, device_or_cpu, initial_weights
+from sklearn_cls._runtime import autocast, compiled, device_or_cpu, initial_weights
 from sklearn_cls._sequences import read_sequences
 from sklearn_cls._threads import NUMBERS_PER_THREAD, number_of_threads, torch_threads
 
@@ -77,6 +77,10 @@ class Net(NeuralNetClassifier):
             ("train_loss", PassthroughScoring("train_loss", on_train=True)),
             ("valid_loss", PassthroughScoring("valid_loss")),
         ]
+
+    def torch_compile(self, module, name):
+        """Return the module as it is: `train` compiles what is worth it, for as long as it runs."""
+        return module
 
     def check_data(self, X, y=None):
         """Do nothing: the data are checked."""
@@ -223,8 +227,9 @@ class Net(NeuralNetClassifier):
         n_steps = min(self.batch_size, len(dataset)) * dataset.lengths.mean()
         embedding = self.module_.embedding
         n_numbers = n_steps / embedding.patch_size * embedding.d_model
+        n_threads = number_of_threads(n_jobs, n_numbers // NUMBERS_PER_THREAD)
         try:
-            with torch_threads(number_of_threads(n_jobs, n_numbers // NUMBERS_PER_THREAD)):
+            with torch_threads(n_threads), compiled(self.module_.blocks if self.compile else ()):
                 self.notify("on_train_begin", X=dataset, y=None)
                 self.fit_loop(dataset)
         except KeyboardInterrupt as interrupt:

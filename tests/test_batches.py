@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from sklearn_cls._batches import (
@@ -97,3 +98,24 @@ def test_a_few_short_sequences_are_filled_up_to_4():
     short = prediction_batch(sequences, np.array([0, 1]), CPU)["x"]
     assert short[:, 0, 0].tolist() == [0, 1, 0, 1]
     assert len(prediction_batch(sequences, np.array([2]), CPU)["x"]) == 1
+
+
+@pytest.mark.parametrize("lengths", [[4] * 9, [3, 5, 2, 4, 9, 1, 2, 3, 8]])
+def test_batches_of_data_kept_on_the_device_are_those_padded_one_by_one(lengths, monkeypatch):
+    data = dataset(lengths).take(np.array([8, 0, 1, 2, 5, 4, 7]))
+
+    def batches():
+        return list(Batches(data, 3, CPU, np.random.default_rng(0)))
+
+    one_by_one = batches()
+    monkeypatch.setattr("sklearn_cls._batches.free_memory", lambda device: 4 * 4 * 7 * max(lengths))
+    monkeypatch.setattr("sklearn_cls._batches.padded_batch", lambda *args: pytest.fail("padded"))
+    for (inputs, y), (kept, y_kept) in zip(one_by_one, batches(), strict=True):
+        assert y.tolist() == y_kept.tolist()
+        for name, value in inputs.items():
+            torch.testing.assert_close(kept[name], value, equal_nan=True)
+
+
+def test_data_larger_than_a_quarter_of_the_free_memory_are_not_kept(monkeypatch):
+    monkeypatch.setattr("sklearn_cls._batches.free_memory", lambda device: 4 * 4 * 3 * 5 - 1)
+    assert Batches(dataset([5, 5, 2]), 2, CPU).kept is None

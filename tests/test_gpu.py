@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from sklearn_cls._batches import Batches, SequenceDataset
+from sklearn_cls._sequences import read_sequences
 from tests.conftest import bumps, small
 
 pytestmark = [
@@ -72,3 +74,15 @@ def test_strategies_start_from_the_cpus_weights_on_cuda(data):
     params = {"lr": 1e-30, "max_epochs": 1}
     cuda = small(device="cuda", **params).fit(*data).module_.head.weight.cpu()
     assert torch.equal(cuda, small(device="cpu", **params).fit(*data).module_.head.weight)
+
+
+def test_compiled_blocks_learn_what_the_others_do_on_cuda(data):
+    clf = small(device="cuda", compile=True, max_epochs=25).fit(*data)
+    assert clf.score(*bumps(seed=1)) > 0.9
+
+
+def test_training_data_are_kept_on_cuda():
+    dataset = SequenceDataset.unlabelled(read_sequences(bumps()[0]))
+    batches = Batches(dataset, 16, torch.device("cuda"))
+    assert batches.kept.device.type == "cuda"
+    assert next(iter(batches))[0]["x"].device.type == "cuda"

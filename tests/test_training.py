@@ -1,5 +1,6 @@
 import os
 import pickle
+import shutil
 import threading
 import warnings
 from copy import deepcopy
@@ -517,3 +518,14 @@ def test_a_default_dtype_of_the_caller_changes_nothing(data):
         torch.set_default_dtype(torch.float32)
     assert probabilities.dtype == np.float32
     assert probabilities.shape == expected.shape
+
+
+@pytest.mark.filterwarnings("ignore")  # the compiler warns of its own code
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a C++ compiler")
+def test_compiled_blocks_learn_what_the_others_do_and_are_gone_after_it(data):
+    params = {"dropout": 0.0, "augment": False, "max_epochs": 2, "depth": 2}
+    clf = small(compile=True, **params).fit(*data)
+    plain = small(**params).fit(*data)
+    np.testing.assert_allclose(clf.predict_proba(data[0]), plain.predict_proba(data[0]), atol=1e-4)
+    assert all("forward" not in vars(block) for block in clf.module_.blocks)
+    assert not isinstance(clf.module_, torch._dynamo.OptimizedModule)
