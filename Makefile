@@ -27,6 +27,7 @@ bench: .venv/ready-bench
 	$(RUN) benchmarks/bench_readout.py --out benchmarks/readout.csv
 	$(RUN) benchmarks/bench_fit.py --out benchmarks/fit.csv
 	$(RUN) benchmarks/bench_memmap.py --out benchmarks/memmap.csv
+	$(RUN) benchmarks/bench_speed.py --out benchmarks/speed.csv
 	rm -f benchmarks/accuracy.csv  # what it holds is not run again
 	$(RUN) benchmarks/bench_accuracy.py --protocol test --out benchmarks/accuracy.csv
 

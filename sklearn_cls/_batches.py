@@ -106,7 +106,9 @@ class Batches:
         sequences = self.dataset.sequences
         if 4 * n * n_steps * sequences.n_features > KEPT * free_memory(self.device):
             return None
-        kept = torch.full((n, n_steps, sequences.n_features), torch.nan, device=self.device)
+        kept = torch.full(
+            (n, n_steps, sequences.n_features), torch.nan, dtype=torch.float32, device=self.device
+        )
         for i in np.array_split(np.arange(n), -(-n // self.batch_size)):
             x = torch.from_numpy(sequences.pad(self.dataset.rows[i]))
             kept[i[0] : i[-1] + 1, : x.shape[1]] = x.to(self.device)

@@ -158,9 +158,10 @@ class CLSTransformerClassifier(
         deep and wide networks on a GPU. On the CPU nothing is gained.
 
     n_jobs : int or None, default=None
-        Torch threads of this estimator; -1 is one per core. None is one, and one more for every
-        131,072 numbers that the tokens of a batch hold (sequences x tokens x `d_model`), at most
-        as many as torch is set to: small batches gain nothing by more.
+        Torch threads of this estimator; -1 is one per core. None is one for every 131,072 numbers
+        that the tokens of a training batch hold (sequences x tokens x `d_model`), at least one
+        and at most as many as torch is set to: small batches gain nothing by more. Predictions
+        count the tokens of all sequences, and compute batches of them side by side.
 
     callbacks : list of skorch callbacks or None, default=None
         Called while training, see :mod:`skorch.callbacks`. They are kept as they are, and one

@@ -3,8 +3,8 @@
 Shapes: B sequences, T steps, N tokens ([CLS] included, where there is one), F features,
 D `d_model`, H heads, E head size, K classes, L blocks.
 
-Choices: pre-norm blocks [1]; no position on [CLS]; no dropout on attention weights, which would
-take the CPU off its fused kernel; the last block computes the [CLS] row only, in model space,
+Choices: pre-norm blocks [1]; no position on [CLS]; no dropout on attention weights, for which
+the CPU has no fast kernel; the last block computes the [CLS] row only, in model space,
 because nothing reads the other rows.
 
 [1] Xiong et al., On Layer Normalization in the Transformer Architecture, ICML 2020.

@@ -8,6 +8,7 @@ that are only predicted are computed side by side, a thread each, which never wa
 import os
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 import joblib
@@ -32,7 +33,10 @@ def number_of_threads(n_jobs, n_useful):
 
 @contextmanager
 def torch_threads(n_threads):
-    """Run each operation of torch on `n_threads` threads."""
+    """Run each operation of torch on `n_threads` threads; None leaves them as they are."""
+    if n_threads is None:
+        yield
+        return
     before = torch.get_num_threads()
     try:
         if n_threads != before:
@@ -42,6 +46,17 @@ def torch_threads(n_threads):
     finally:
         if torch.get_num_threads() != before:
             torch.set_num_threads(before)
+
+
+def side_by_side(function, items, n_threads):
+    """Return `function` of every item, computed on `n_threads` threads; None leaves them."""
+    n_each = None if n_threads is None else max(1, n_threads // len(items))
+    with torch_threads(n_each):
+        if n_each is None or min(n_threads, len(items)) == 1:
+            return [function(item) for item in items]
+        # A new thread starts with torch's own number of threads, not with its caller's.
+        with ThreadPoolExecutor(n_threads, "", torch.set_num_threads, (n_each,)) as pool:
+            return list(pool.map(function, items))
 
 
 @contextmanager
@@ -75,7 +90,7 @@ def add_idle_under_load(n_threads, ended):
     waited = time_kept_waiting()
     while not ended.wait(INTERVAL):
         before, waited = waited, time_kept_waiting()
-        is_loaded = waited - before > LOADED * INTERVAL
+        is_loaded = waited - before > LOADED * INTERVAL * n_threads
         n_calm = 0 if is_loaded else n_calm + 1
         if release is None and is_loaded:
             release = hold_idle(n_threads)
@@ -89,31 +104,37 @@ def add_idle_under_load(n_threads, ended):
 def time_kept_waiting():
     """Return how many seconds the threads of this process have been ready without a core."""
     nanoseconds = 0
-    for thread in os.listdir("/proc/self/task"):
-        # A thread may have ended by now, and not every kernel keeps the account.
-        with suppress(OSError), open(f"/proc/self/task/{thread}/schedstat") as account:
-            nanoseconds += int(account.read().split()[1])
+    with suppress(OSError):  # not every kernel keeps the account
+        for thread in os.listdir("/proc/self/task"):
+            with suppress(OSError), open(f"/proc/self/task/{thread}/schedstat") as account:
+                nanoseconds += int(account.read().split()[1])  # unless it has ended by now
     return nanoseconds / 1e9
 
 
 def hold_idle(n_threads):
-    """Add more idle threads to OpenMP than there are cores left; return what ends them."""
+    """Add idle threads, so that OpenMP has more than there are cores; return what ends them.
+
+    None if the system allows no more threads.
+    """
     released = threading.Event()
+    idlers = []
 
     def idle():
         torch.ones(2**20).neg_()  # makes this thread's own team, of `n_threads`
         released.wait()
-
-    n_cores = len(os.sched_getaffinity(0))
-    idlers = [
-        threading.Thread(target=idle, daemon=True) for _ in range(-(-n_cores // (n_threads - 1)))
-    ]
-    for idler in idlers:
-        idler.start()
 
     def release():
         released.set()
         for idler in idlers:
             idler.join()
 
+    n_cores = len(os.sched_getaffinity(0))
+    for _ in range(max(0, n_cores - n_threads) // (n_threads - 1) + 1):
+        idler = threading.Thread(target=idle, daemon=True)
+        try:
+            idler.start()
+        except RuntimeError:
+            release()
+            return None
+        idlers.append(idler)
     return release

@@ -5,7 +5,6 @@ Shapes: B sequences, T steps, K classes.
 
 import math
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from copy import deepcopy
 from functools import partial
@@ -33,7 +32,12 @@ from sklearn_cls._dropout import seed_generators
 from sklearn_cls._encoder import CLSEncoder
 from sklearn_cls._runtime import autocast, compiled, device_or_cpu, initial_weights
 from sklearn_cls._sequences import read_sequences
-from sklearn_cls._threads import NUMBERS_PER_THREAD, number_of_threads, torch_threads
+from sklearn_cls._threads import (
+    NUMBERS_PER_THREAD,
+    number_of_threads,
+    side_by_side,
+    torch_threads,
+)
 
 MAX_GRADIENT_NORM = 1.0
 
@@ -225,9 +229,7 @@ class Net(NeuralNetClassifier):
     def train(self, dataset, n_jobs=None):
         """Train on `dataset` until the last epoch, a callback's wish or an interrupt."""
         n_steps = min(self.batch_size, len(dataset)) * dataset.lengths.mean()
-        embedding = self.module_.embedding
-        n_numbers = n_steps / embedding.patch_size * embedding.d_model
-        n_threads = number_of_threads(n_jobs, n_numbers // NUMBERS_PER_THREAD)
+        n_threads = self.number_of_threads(n_jobs, n_steps)
         try:
             with torch_threads(n_threads), compiled(self.module_.blocks if self.compile else ()):
                 self.notify("on_train_begin", X=dataset, y=None)
@@ -252,6 +254,14 @@ class Net(NeuralNetClassifier):
             self.notify("on_train_end", X=dataset, y=None)
         self.module_.eval()
         return self
+
+    def number_of_threads(self, n_jobs, n_steps):
+        """Return how many threads `n_steps` steps at once are worth, None on a GPU."""
+        if torch.device(self.device).type != "cpu":
+            return None
+        embedding = self.module_.embedding
+        n_numbers = n_steps / embedding.patch_size * embedding.d_model
+        return number_of_threads(n_jobs, n_numbers // NUMBERS_PER_THREAD)
 
     @property
     def n_epochs_so_far(self):
@@ -314,23 +324,18 @@ class Net(NeuralNetClassifier):
         Shorter last axes, where they are steps, are filled up with zeros.
         """
         device = torch.device(self.device)
-        is_cpu = device.type == "cpu"
-        batches = prediction_rows(
-            sequences.lengths, STEPS_PER_BATCH if is_cpu else STEPS_PER_GPU_BATCH
-        )
+        n_threads = self.number_of_threads(n_jobs, int(sequences.lengths.sum()))
+        max_steps = STEPS_PER_BATCH
+        if n_threads is None:  # wide layers hold more of a step
+            max_steps = STEPS_PER_GPU_BATCH * 64 // max(64, self.module_.embedding.d_model)
+        batches = prediction_rows(sequences.lengths, max_steps)
 
         def compute_batch(rows):
             with torch.inference_mode(), autocast(device, self.precision):
                 batch = prediction_batch(sequences, rows, device)
                 return function(**batch)[: len(rows)].float().cpu().numpy()
 
-        n_threads = number_of_threads(n_jobs, len(batches)) if is_cpu else 1
-        with torch_threads(1):
-            if min(n_threads, len(batches)) == 1:
-                parts = [compute_batch(rows) for rows in batches]
-            else:
-                with ThreadPoolExecutor(n_threads) as executor:
-                    parts = list(executor.map(compute_batch, batches))
+        parts = side_by_side(compute_batch, batches, n_threads)
         *shape, n_default = parts[0].shape[1:]
         result = np.zeros((len(sequences), *shape, n_last or n_default), dtype=np.float32)
         for rows, part in zip(batches, parts, strict=True):

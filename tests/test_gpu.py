@@ -76,6 +76,7 @@ def test_strategies_start_from_the_cpus_weights_on_cuda(data):
     assert torch.equal(cuda, small(device="cpu", **params).fit(*data).module_.head.weight)
 
 
+@pytest.mark.filterwarnings("ignore")  # the compiler warns of its own code
 def test_compiled_blocks_learn_what_the_others_do_on_cuda(data):
     clf = small(device="cuda", compile=True, max_epochs=25).fit(*data)
     assert clf.score(*bumps(seed=1)) > 0.9

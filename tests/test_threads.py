@@ -49,9 +49,12 @@ def test_large_batches_are_learnt_on_more_threads(batch_size, n_threads, four_th
     assert (seen, torch.get_num_threads()) == ([n_threads], 4)
 
 
-def test_batches_are_predicted_side_by_side_on_one_thread_each(fitted, monkeypatch):
+@pytest.mark.parametrize(("n_jobs", "n_batches", "expected"), [(4, 8, [1] * 4), (4, 1, [4])])
+def test_batches_are_predicted_side_by_side_and_one_alone_on_all_threads(
+    n_jobs, n_batches, expected, fitted, four_threads, monkeypatch
+):
     X = bumps(40)[0]
-    alone = small(n_jobs=1).fit(*bumps()).set_params(n_jobs=1).predict_proba(X)
+    alone = fitted.predict_proba(X)
     seen = set()
     forward = fitted.module_.forward
 
@@ -60,11 +63,12 @@ def test_batches_are_predicted_side_by_side_on_one_thread_each(fitted, monkeypat
         time.sleep(0.05)
         return forward(**batch)
 
-    monkeypatch.setattr("sklearn_cls._training.STEPS_PER_BATCH", 100)
+    monkeypatch.setattr("sklearn_cls._training.STEPS_PER_BATCH", 40 * 20 // n_batches)
     monkeypatch.setattr(fitted.module_, "forward", watched)
-    monkeypatch.setattr(fitted, "n_jobs", 2)
+    monkeypatch.setattr(fitted, "n_jobs", n_jobs)
     together = fitted.predict_proba(X)
-    assert [n_threads for _, n_threads in seen] == [1, 1]
+    assert [n_threads for _, n_threads in seen] == expected
+    assert torch.get_num_threads() == 4
     np.testing.assert_allclose(together, alone, atol=1e-6)
 
 
@@ -99,8 +103,8 @@ def test_threads_are_added_while_others_want_the_cores_and_gone_after_it(monkeyp
         time.sleep(0.1)
         alone = n_system_threads()
         is_loaded.set()
-        # More than there are cores, together with those that compute.
-        assert wait_until(lambda: n_system_threads() > max(alone, len(os.sched_getaffinity(0))))
+        # A thread that does nothing, and one of OpenMP's in its team.
+        assert wait_until(lambda: n_system_threads() >= alone + 2)
         is_loaded.clear()
         assert wait_until(lambda: n_system_threads() == alone)
         is_loaded.set()
@@ -108,10 +112,30 @@ def test_threads_are_added_while_others_want_the_cores_and_gone_after_it(monkeyp
     assert wait_until(lambda: n_system_threads() < alone + 1)
 
 
-def test_one_thread_needs_no_watch(monkeypatch):
-    monkeypatch.setattr(_threads, "add_idle_under_load", lambda *args: pytest.fail("watched"))
-    with torch_threads(1):
-        assert threading.active_count() >= 1
+def test_one_thread_and_a_gpu_need_no_watch(monkeypatch):
+    watched = []
+    monkeypatch.setattr(_threads, "add_idle_under_load", lambda *args: watched.append(args))
+    for n_threads in (1, None):
+        with torch_threads(n_threads):
+            pass
+    assert watched == []
+    with torch_threads(2):
+        pass
+    assert len(watched) == (sys.platform == "linux")
+
+
+def test_idle_threads_that_cannot_start_take_the_others_with_them(monkeypatch):
+    start, n_before = threading.Thread.start, threading.active_count()
+
+    def fail_after_one(thread):
+        if threading.active_count() > n_before:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8))
+    monkeypatch.setattr(threading.Thread, "start", fail_after_one)
+    assert _threads.hold_idle(2) is None
+    assert threading.active_count() == n_before
 
 
 @pytest.mark.skipif(
