@@ -16,9 +16,7 @@ import torch
 
 NUMBERS_PER_THREAD = 2**17
 INTERVAL = 0.1  # seconds between two looks at the load
-LOADED = (
-    0.15  # of an interval that threads are kept waiting for a core; alone it is a tenth of that
-)
+LOADED = 0.075  # of an interval that a thread is kept waiting for a core; alone it was below 0.01
 CALM = 5  # intervals with less, after which the others are gone
 
 
