@@ -25,7 +25,6 @@ class Dropout(nn.Module):
             return x
         return x * self.mask(x)
 
-    @torch.compiler.disable  # which knows no generators
     def mask(self, x):
         """Return a new mask of the shape of x: 0 or what keeps the expectation."""
         n_words = -(-x.numel() // 8)
