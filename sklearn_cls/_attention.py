@@ -1,4 +1,4 @@
-"""Attention of every row to every row, without the choice being the reader's.
+"""Attention of every row to every row, by whichever kernel is faster.
 
 Shapes: B sequences, N rows, H heads, E head size.
 
@@ -43,16 +43,17 @@ class FewRows(torch.autograd.Function):
         read = torch.empty_like(v)
         parts = some_at_once(n_sequences, n_heads, n_rows)
         # Without a way back, all parts are written to the same place.
-        n_kept = len(q) if ctx.needs_input_grad[0] else parts[0].stop
-        weights = q.new_empty(n_kept, n_rows, n_rows)
+        is_kept = ctx.needs_input_grad[0]
+        weights = q.new_empty(len(q) if is_kept else parts[0].stop, n_rows, n_rows)
         for part in parts:
-            here = weights[part] if ctx.needs_input_grad[0] else weights[: part.stop - part.start]
+            here = weights[part] if is_kept else weights[: part.stop - part.start]
             torch.bmm(q[part], k[part].mT, out=here)
             if may_read is not None:
                 hidden = ~may_read[part.start // n_heads : part.stop // n_heads, None, None]
                 here.unflatten(0, (-1, n_heads)).masked_fill_(hidden, -torch.inf)
             torch.softmax(here, -1, out=here)
             torch.bmm(here, v[part], out=read[part])
+        ctx.parts = parts
         ctx.save_for_backward(q, k, v, weights, read)
         return read.unflatten(0, (-1, n_heads))
 
@@ -61,14 +62,12 @@ class FewRows(torch.autograd.Function):
     def backward(ctx, grad):
         """Return the gradient of the heads."""
         q, k, v, weights, read = ctx.saved_tensors
-        n_sequences, n_heads, n_rows = grad.shape[:3]
-        grad = grad.flatten(0, 1)  # (B H, N, E)
+        batch_shape, grad = grad.shape[:2], grad.flatten(0, 1)  # (B, H) and (B H, N, E)
         # What the softmax subtracts from the gradient of each of its rows.
         shift = (grad * read).sum(-1, keepdim=True)  # (B H, N, 1)
         grads = q.new_empty(3, *q.shape)
-        parts = some_at_once(n_sequences, n_heads, n_rows)
-        of_weights = q.new_empty(parts[0].stop, n_rows, n_rows)
-        for part in parts:
+        of_weights = torch.empty_like(weights[ctx.parts[0]])
+        for part in ctx.parts:
             here = of_weights[: part.stop - part.start]
             torch.bmm(grad[part], v[part].mT, out=here)
             here.sub_(shift[part]).mul_(weights[part])  # now of the scores
@@ -76,7 +75,7 @@ class FewRows(torch.autograd.Function):
             torch.bmm(here.mT, q[part], out=grads[1, part])
             torch.bmm(weights[part].mT, grad[part], out=grads[2, part])
         grads[0] *= q.shape[-1] ** -0.5
-        return grads.unflatten(1, (n_sequences, n_heads)), None
+        return grads.unflatten(1, batch_shape), None
 
 
 def some_at_once(n_sequences, n_heads, n_rows):

@@ -23,16 +23,12 @@ class Dropout(nn.Module):
         """Return `x` with entries zeroed at random in training, `x` itself otherwise."""
         if not self.training or not self.n_dropped:
             return x
-        return x * self.mask(x)
-
-    def mask(self, x):
-        """Return a new mask of the shape of x: 0 or what keeps the expectation."""
         n_words = -(-x.numel() // 8)
         words = torch.empty(n_words, dtype=torch.int64, device=x.device)
         words.random_(-(2**63), None, generator=self.generator)  # all 64 bits
         mask = words.view(torch.uint8)[: x.numel()].view(x.shape).to(x.dtype)
         # In float from here on: a product with booleans is converted entry by entry.
-        return mask.ge_(self.n_dropped).mul_(256 / (256 - self.n_dropped))
+        return x * mask.ge_(self.n_dropped).mul_(256 / (256 - self.n_dropped))
 
 
 def seed_generators(module, seed):

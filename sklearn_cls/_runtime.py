@@ -1,4 +1,4 @@
-"""Where torch runs and with what: device, precision, gradients, seeds.
+"""Where torch runs and with what: device, precision, compiler, gradients, seeds.
 
 All of it is scoped: nothing the caller set is different afterwards.
 """

@@ -325,8 +325,9 @@ class Net(NeuralNetClassifier):
         """
         device = torch.device(self.device)
         n_threads = self.number_of_threads(n_jobs, int(sequences.lengths.sum()))
-        max_steps = STEPS_PER_BATCH
-        if n_threads is None:  # wide layers hold more of a step
+        if device.type == "cpu":
+            max_steps = STEPS_PER_BATCH
+        else:  # wide layers hold more of a step
             max_steps = STEPS_PER_GPU_BATCH * 64 // max(64, self.module_.embedding.d_model)
         batches = prediction_rows(sequences.lengths, max_steps)
 
