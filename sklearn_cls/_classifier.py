@@ -522,6 +522,74 @@ class CLSTransformerClassifier(
             )
         return self._compute(X, lambda **batch: self.module_.cls_attention(**batch), of_steps=True)
 
+    def save(self, path):
+        """Write the fitted estimator to a file without pickle.
+
+        Weights are tensors in the format of safetensors; parameters, classes, features and the
+        history are JSON in its metadata. The file is written beside `path`, flushed and
+        renamed, so that a crash leaves the old file or the new one.
+
+        Parameters
+        ----------
+        path : str or path-like
+            By custom it ends in ".safetensors".
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written; one that was there is then as it was.
+        TypeError
+            If a class label is neither text, bytes, a number nor a date.
+
+        Warns
+        -----
+        UserWarning
+            If there are `callbacks`, which are code and are left out.
+
+        See Also
+        --------
+        load : The way back.
+
+        Notes
+        -----
+        Left out are also metadata requests (`set_fit_request`), the optimiser, and of the history
+        what callbacks recorded other than text and numbers; `joblib.dump` keeps requests.
+        """
+        from sklearn_cls._persistence import save_estimator
+
+        save_estimator(self, path)
+
+    @classmethod
+    def load(cls, path, device="auto"):
+        """Return the estimator that `save` wrote.
+
+        Nothing in the file is run, whatever it says, so that it may come from a stranger. On the
+        same machine, the same device and the same versions, it predicts bit by bit what the
+        saved one did.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file.
+
+        device : str or torch.device, default="auto"
+            Where the network goes, and the parameter `device` of the loaded estimator.
+
+        Returns
+        -------
+        estimator : CLSTransformerClassifier
+            Fitted.
+
+        Raises
+        ------
+        ValueError
+            If the file is truncated, damaged, of a later format or of another estimator, or
+            if its tensors are not those that its parameters describe; or if `device` is not there.
+        """
+        from sklearn_cls._persistence import load_estimator
+
+        return load_estimator(cls, path, device)
+
     @property
     def module_(self):
         """The network."""

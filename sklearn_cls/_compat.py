@@ -1,7 +1,11 @@
 """What scikit-learn keeps private or has only in newer versions: imported nowhere else."""
 
 from sklearn.base import _fit_context as fit_context
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import (
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
 from sklearn.utils.validation import (
     _check_feature_names as check_feature_names,
 )
@@ -41,5 +45,6 @@ __all__ = [
     "check_feature_names",
     "check_sample_weight",
     "fit_context",
+    "validate_parameter_constraints",
     "with_callbacks",
 ]

@@ -21,6 +21,7 @@ EMBEDDINGS = ("linear", "conv")
 POSITIONS = ("sinusoidal", "learned", "rope")
 LARGEST = 1e9  # whose square, summed over a layer, float32 still holds
 PLACE = 0.5  # of a sinusoid in a token: as large as the rest of it is at the start
+KEPT_TOKENS = 2**14  # whose sinusoids are kept; beside attention among more, they cost nothing
 SMALLEST = 1e-6  # deviation of a sequence, in deviations of all, that is more than rounding
 
 
@@ -111,7 +112,7 @@ class Embedding(nn.Module):
     positions : {"sinusoidal", "learned", None}
         What is added to the tokens ("rope" acts in the attention, not here).
     max_tokens : int
-        Rows of the learned positions, and of the sinusoids that are kept.
+        Rows of the learned positions, and of the sinusoids that are kept, up to `KEPT_TOKENS`.
     has_missing : bool
         Whether to tell the network, by F more inputs, which values are missing.
     differ_in_scale : bool
@@ -137,7 +138,7 @@ class Embedding(nn.Module):
         if positions == "learned":
             self.position = nn.Parameter(0.02 * torch.randn(max_tokens, d_model))
         elif positions == "sinusoidal":  # kept, as they take as long as a layer
-            place = PLACE * sinusoids(max_tokens, d_model)
+            place = PLACE * sinusoids(min(max_tokens, KEPT_TOKENS), d_model)
             self.register_buffer("place", place, persistent=False)
         self.dropout = Dropout(dropout)
 
@@ -152,7 +153,7 @@ class Embedding(nn.Module):
         if self.positions == "sinusoidal":
             if n_tokens <= len(self.place):
                 tokens = tokens + self.place[:n_tokens]
-            else:  # longer than any sequence in training
+            else:  # longer than any sequence in training, or than is worth keeping
                 tokens = tokens + PLACE * sinusoids(n_tokens, d_model, x.device)
         elif self.positions == "learned":
             tokens = tokens + self.position[:n_tokens]

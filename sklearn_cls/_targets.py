@@ -25,14 +25,15 @@ def check_targets(estimator, sequences, y, sample_weight, classes=None, *, is_pa
             "y is None."
         )
     y = column_or_1d(y, warn=True)
-    assert_all_finite(y, input_name="y")
-    check_classification_targets(y)
+    if not _is_bytes(y):  # which scikit-learn refuses
+        assert_all_finite(y, input_name="y")
+        check_classification_targets(y)
     check_consistent_length(sequences, y)
     encoder = LabelEncoder().fit(y if classes is None else column_or_1d(classes))
-    unknown = [label for label in np.unique(y).tolist() if label not in encoder.classes_]
+    unknown = [label for label in np.unique(y) if label not in encoder.classes_]
     if unknown:
         raise ValueError(
-            f"y has classes {unknown}, but this {type(estimator).__name__} goes on with "
+            f"y has classes {np.array(unknown).tolist()}, but this {type(estimator).__name__} goes on with "
             f"{encoder.classes_.tolist()}; name all classes in the first call of partial_fit, or "
             "fit anew with warm_start=False."
         )
@@ -53,6 +54,12 @@ def check_targets(estimator, sequences, y, sample_weight, classes=None, *, is_pa
         weights = weights / weights.mean()
     data = SequenceDataset(sequences, rows, codes[rows], weights.astype(np.float32))
     return encoder.classes_, data
+
+
+def _is_bytes(y):
+    return y.dtype.kind == "S" or (
+        y.dtype == object and len(y) > 0 and all(isinstance(label, bytes) for label in y)
+    )
 
 
 def class_weights(class_weight, codes, classes):

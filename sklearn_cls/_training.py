@@ -58,7 +58,7 @@ class Net(NeuralNetClassifier):
         Share of all updates in which the step size rises to `lr`, to fall along half a cosine
         after it; None keeps it at `lr`.
     n_updates : int
-        All updates of this training.
+        All updates of this training; 0 needs no optimiser.
     n_epochs_before : int
         Passes made before this training, by the nets it goes on from.
     **kwargs
@@ -99,6 +99,8 @@ class Net(NeuralNetClassifier):
 
     def initialize_optimizer(self, triggered_directly=None):
         """Build AdamW and its schedule."""
+        if self.n_updates == 0:  # torch takes seconds to import what its first optimiser needs
+            return self
         decay = {True: [], False: []}
         for name, p in self.module_.named_parameters():
             # No weight decay on the token: it would pull [CLS] towards 0, where its query
@@ -286,7 +288,7 @@ class Net(NeuralNetClassifier):
     def forget_training(self, *, keep_optimizer=False):
         """Drop what holds on to data, to callers and, unless it is kept, to the optimiser."""
         self.__dict__.update(self.without_training())
-        if not keep_optimizer:
+        if not keep_optimizer and hasattr(self, "optimizer_"):
             del self.optimizer_, self.schedule_
         return self
 
@@ -344,7 +346,28 @@ class Net(NeuralNetClassifier):
         return result
 
 
-def build_net(network, training, *, mean_and_scale, callbacks, valid=None, start=None, **kwargs):
+def new_net(network, **kwargs):
+    """Return a net of `CLSEncoder` with the parameters `network`, and of `Net` with the others."""
+    return Net(
+        CLSEncoder,
+        criterion=nn.CrossEntropyLoss,
+        criterion__reduction="none",
+        verbose=0,
+        **{f"module__{name}": value for name, value in network.items()},
+        **kwargs,
+    ).initialize()
+
+
+def restored_net(network, weights, history, **kwargs):
+    """Return a net that predicts by `weights`, of which `history` was recorded."""
+    net = new_net(network, n_updates=0, **kwargs).forget_training()
+    net.module_.load_state_dict(weights)
+    net.module_.eval()
+    net.history_ = History(history)
+    return net
+
+
+def build_net(network, training, *, mean_and_scale, valid=None, start=None, **kwargs):
     """Return a net ready to train.
 
     Parameters
@@ -355,25 +378,18 @@ def build_net(network, training, *, mean_and_scale, callbacks, valid=None, start
         Parameters of `Net`.
     mean_and_scale : tuple of ndarray (F,), or None
         By which inputs are standardised.
-    callbacks : list
-        Of skorch.
     valid : SequenceDataset or None
         What each epoch is validated on.
     start : Net or None
         The net to go on from: its weights, and its optimiser if it still has one.
     """
-    net = Net(
-        CLSEncoder,
-        criterion=nn.CrossEntropyLoss,
-        criterion__reduction="none",
+    net = new_net(
+        network,
         train_split=None if valid is None else predefined_split(valid),
-        callbacks=callbacks,
-        verbose=0,
-        **{f"module__{name}": value for name, value in network.items()},
         n_epochs_before=0 if start is None else start.n_epochs_so_far,
         **training,
         **kwargs,
-    ).initialize()
+    )
     if start is None and mean_and_scale is not None:
         embedding = net.module_.embedding
         for buffer, value in zip((embedding.mean, embedding.scale), mean_and_scale, strict=True):

@@ -158,7 +158,9 @@ def test_attributes_tell_what_was_fitted(fitted, data):
     assert not hasattr(small(), "n_iter_")
 
 
-@pytest.mark.parametrize("labels", [["b", "a"], [True, False], [7, -3], [2.0, 5.0]], ids=str)
+@pytest.mark.parametrize(
+    "labels", [["b", "a"], [True, False], [7, -3], [2.0, 5.0], [b"b", b"a"]], ids=str
+)
 def test_labels_of_every_kind_come_back(labels, data):
     y = np.array(labels)[data[1]]
     clf = small(max_epochs=1).fit(data[0], y)
