@@ -87,7 +87,9 @@ class Batches:
     rng : numpy.random.Generator or None
         Shuffles anew in each pass.
     augmentation : callable or None
-        Varies the inputs of a batch, see `augment`.
+        Varies the inputs of a batch by a generator, see `augment`.
+    generator : torch.Generator or None
+        Of the augmentation.
     """
 
     dataset: SequenceDataset
@@ -95,6 +97,7 @@ class Batches:
     device: torch.device
     rng: np.random.Generator | None = None
     augmentation: Callable | None = None
+    generator: torch.Generator | None = None
 
     def __len__(self):
         return -(-len(self.dataset) // self.batch_size)
@@ -125,8 +128,23 @@ class Batches:
         for i in batches:
             inputs, y = self.dataset.batch(i, self.device, self.kept)
             if self.augmentation is not None:
-                inputs = self.augmentation(inputs)
+                inputs = self.augmentation(inputs, self.generator)
+            if "partner" in inputs:  # so that a part of the batch has all it needs
+                partner = inputs["partner"]
+                weight = inputs["sample_weight"][partner]
+                inputs = {**inputs, "partner_y": y[partner], "partner_weight": weight}
             yield inputs, y
+
+    def random_state(self):
+        """Return how far the streams of random numbers are."""
+        generator = None if self.generator is None else self.generator.get_state()
+        return {"order": self.rng.bit_generator.state, "augmentation": generator}
+
+    def set_random_state(self, state):
+        """Go on where `random_state` was."""
+        self.rng.bit_generator.state = state["order"]
+        if self.generator is not None:
+            self.generator.set_state(state["augmentation"])
 
 
 def shuffled_by_length(lengths, rng):

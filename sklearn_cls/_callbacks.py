@@ -35,7 +35,7 @@ class EpochBar(Callback):
         row = net.history[-1]
         losses = {k: f"{row[k]:.4f}" for k in ("train_loss", "valid_loss") if k in row}
         self.bar_.set_postfix(losses, refresh=False)
-        self.bar_.update()
+        self.bar_.update(len(net.history) - self.bar_.n)  # more, after those of a checkpoint
 
 
 class ScikitLearnCallbacks(Callback):

@@ -338,12 +338,14 @@ class CLSTransformerClassifier(
 
     @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None, checkpoint=None):
         """Train on sequences.
 
         Ctrl-C ends the training with a warning and a usable model: of the best epoch with
         `early_stopping`, and otherwise of the last update. Before the first epoch is done it
         is raised, and the estimator is as it was.
+
+        If a GPU has not enough memory for a batch, it is computed in parts, with a warning.
 
         Parameters
         ----------
@@ -358,6 +360,12 @@ class CLSTransformerClassifier(
         sample_weight : array-like of shape (n_sequences,), default=None
             How much the loss of each sequence counts; one of weight 0 is left out.
 
+        checkpoint : str, path-like or None, default=None
+            A file for a long fit. It is written whole after every epoch, of short ones every 5
+            seconds, and removed when the fit is done. After a crash, the same call goes on
+            from there, and ends, on the same machine and number of threads, with the weights of
+            a fit that was never interrupted. `n_jobs`, `verbose` and `callbacks` may be others.
+
         Returns
         -------
         self : CLSTransformerClassifier
@@ -366,10 +374,14 @@ class CLSTransformerClassifier(
         Raises
         ------
         ValueError
-            If a parameter, X, y or `sample_weight` is not as described, or the loss is no
-            longer finite. The estimator is then as it was.
+            If a parameter, X, y or `sample_weight` is not as described, if `checkpoint` is of
+            other data or parameters, or if the loss or a weight is no longer finite. The
+            estimator is then as it was.
+        OSError
+            If the first checkpoint cannot be written; a later one is a warning.
         """
         from sklearn_cls._callbacks import EpochBar, ScikitLearnCallbacks, early_stopping
+        from sklearn_cls._checkpoint import Checkpoint
 
         bar = EpochBar(disable=not self.verbose)
         with _unchanged_on_error(self), gradients(), bar:
@@ -378,7 +390,9 @@ class CLSTransformerClassifier(
             sequences = check_sequences(self, X, reset=start is None, max_steps=_reach(start))
             classes = None if start is None else self.classes_
             self.classes_, data = check_targets(self, sequences, y, sample_weight, classes)
+            checkpoint = Checkpoint(checkpoint, self, data, device, start)
             seed = draw_seed(self.random_state, 0 if start is None else start.n_epochs_so_far)
+            seed = checkpoint.seed_of(self.random_state, seed)
             train, valid = data, None
             if self.early_stopping:
                 train, valid = hold_out(data, self.validation_fraction, seed)
@@ -393,8 +407,9 @@ class CLSTransformerClassifier(
             net = self._build(
                 data, train, training, start, seed, device=device, callbacks=callbacks, valid=valid
             )
-            self.net_ = net.train(train, self.n_jobs).forget_training()
-            context.call_on_fit_task_end(**hooks, reconstruction_attributes=dict)
+            with checkpoint:
+                self.net_ = net.train(train, self.n_jobs, checkpoint).forget_training()
+                context.call_on_fit_task_end(**hooks, reconstruction_attributes=dict)
         return self
 
     def partial_fit(self, X, y, classes=None, sample_weight=None):
@@ -424,6 +439,8 @@ class CLSTransformerClassifier(
         self : CLSTransformerClassifier
             The estimator.
         """
+        from sklearn_cls._checkpoint import Checkpoint
+
         self._validate_params()  # scikit-learn's decorator does so in the first call only
         with _unchanged_on_error(self), gradients():
             start = getattr(self, "net_", None)
@@ -442,7 +459,9 @@ class CLSTransformerClassifier(
             training = plan_training(self, len(data), one_pass=True)
             seed = draw_seed(self.random_state, 0 if start is None else start.n_epochs_so_far)
             net = self._build(data, data, training, start, seed, device=device, callbacks=callbacks)
-            self.net_ = net.train(data, self.n_jobs).forget_training(keep_optimizer=True)
+            no_checkpoint = Checkpoint(None, self, data, device, start)
+            self.net_ = net.train(data, self.n_jobs, no_checkpoint)
+            self.net_.forget_training(keep_optimizer=True)
         return self
 
     def predict(self, X):

@@ -42,3 +42,9 @@ def seed_generators(module, seed):
     for layer in module.modules():
         if hasattr(layer, "generator"):
             layer.generator = dropout if isinstance(layer, Dropout) else token
+
+
+def generators(module):
+    """Return the different generators of the random layers of `module`."""
+    layers = [layer for layer in module.modules() if hasattr(layer, "generator")]
+    return list({id(layer.generator): layer.generator for layer in layers}.values())

@@ -4,14 +4,16 @@ All of it is scoped: nothing the caller set is different afterwards.
 """
 
 import multiprocessing
-import threading
 import warnings
 from contextlib import contextmanager
 
 import numpy as np
 import torch
+from torch.overrides import TorchFunctionMode
 
-_building = threading.Lock()  # the global generator is the process's, not the thread's
+
+class Diverged(ValueError):
+    """The error of a training that left the finite numbers, and would again."""
 
 
 def resolve_device(device):
@@ -93,13 +95,31 @@ def gradients():
         yield
 
 
+class DrawFrom(TorchFunctionMode):
+    """A context in which random numbers come from `generator`, in the calling thread alone.
+
+    Layers draw their weights from torch's global generator, which is the process's.
+    """
+
+    def __init__(self, generator):
+        super().__init__()
+        self.generator = generator
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        """Call `function`, with the generator if it can have one and has none."""
+        kwargs = kwargs or {}
+        if function in DRAWS or "generator" in kwargs:
+            kwargs["generator"] = kwargs.get("generator") or self.generator
+        return function(*args, **kwargs)
+
+
+DRAWS = (torch.randn, torch.Tensor.normal_, torch.Tensor.uniform_)
+
+
 @contextmanager
 def initial_weights(seed):
-    """Draw initial weights from `seed`, leaving the global generator as it was."""
-    # `torch.manual_seed` would seed the generators of CUDA devices too; weights are built on
-    # the CPU, the same for every device.
-    with _building, torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    """Draw initial weights from `seed`, on the CPU, the same for every device."""
+    with torch.device("cpu"), DrawFrom(torch.Generator("cpu").manual_seed(seed)):
         yield
 
 

@@ -33,9 +33,9 @@ def check_targets(estimator, sequences, y, sample_weight, classes=None, *, is_pa
     unknown = [label for label in np.unique(y) if label not in encoder.classes_]
     if unknown:
         raise ValueError(
-            f"y has classes {np.array(unknown).tolist()}, but this {type(estimator).__name__} goes on with "
-            f"{encoder.classes_.tolist()}; name all classes in the first call of partial_fit, or "
-            "fit anew with warm_start=False."
+            f"y has classes {np.array(unknown).tolist()}, but this {type(estimator).__name__} "
+            f"goes on with {encoder.classes_.tolist()}; name all classes in the first call of "
+            "partial_fit, or fit anew with warm_start=False."
         )
     codes = encoder.transform(y)
     weights = check_sample_weight(sample_weight, codes, dtype=np.float64, ensure_non_negative=True)

@@ -5,11 +5,13 @@ that, what a second thread saves goes into meeting it several hundred times in a
 that are only predicted are computed side by side, a thread each, which never wait for each other.
 """
 
+import ctypes
 import os
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import joblib
 import torch
@@ -29,32 +31,75 @@ def number_of_threads(n_jobs, n_useful):
     return n_jobs if n_jobs > 0 else max(1, joblib.cpu_count() + 1 + n_jobs)
 
 
+IN_FORK = threading.Event()  # where GNU's OpenMP waits forever for threads that were not forked
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=IN_FORK.set)
+
+
+def _thread_setters():
+    """Return what sets the number of threads of OpenMP and of MKL for the calling thread alone."""
+    suffix = "dylib" if sys.platform == "darwin" else "so"
+    try:
+        torch_cpu = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / f"libtorch_cpu.{suffix}"))
+        set_openmp = torch_cpu.omp_set_num_threads
+    except (OSError, AttributeError):  # another system, or torch was built in another way
+        return None, None
+    return set_openmp, getattr(torch_cpu, "MKL_Set_Num_Threads_Local", lambda n_threads: 0)
+
+
+SET_OPENMP, SET_MKL = _thread_setters()
+
+
+@contextmanager
+def own_threads(n_threads):
+    """Run torch's operations on `n_threads` threads, those of the calling thread alone.
+
+    `torch.set_num_threads` would also decide for every thread that has not used torch yet.
+    In a forked process it is one thread.
+    """
+    n_threads = 1 if IN_FORK.is_set() else n_threads
+    before = torch.get_num_threads()  # also makes torch decide, which it does once in a thread
+    if n_threads == before:
+        yield
+    elif SET_OPENMP is None:
+        torch.set_num_threads(n_threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+    else:
+        SET_OPENMP(n_threads)
+        mkl_before = SET_MKL(n_threads)
+        try:
+            yield
+        finally:
+            SET_MKL(mkl_before)
+            SET_OPENMP(before)
+
+
 @contextmanager
 def torch_threads(n_threads):
     """Run each operation of torch on `n_threads` threads; None leaves them as they are."""
     if n_threads is None:
         yield
         return
-    before = torch.get_num_threads()
-    try:
-        if n_threads != before:
-            torch.set_num_threads(n_threads)
-        with short_waits_under_load(n_threads):
-            yield
-    finally:
-        if torch.get_num_threads() != before:
-            torch.set_num_threads(before)
+    with own_threads(n_threads), short_waits_under_load(n_threads):
+        yield
 
 
 def side_by_side(function, items, n_threads):
     """Return `function` of every item, computed on `n_threads` threads; None leaves them."""
     n_each = None if n_threads is None else max(1, n_threads // len(items))
-    with torch_threads(n_each):
-        if n_each is None or min(n_threads, len(items)) == 1:
+    if n_each is None or min(n_threads, len(items)) == 1:
+        with torch_threads(n_each):
             return [function(item) for item in items]
-        # A new thread starts with torch's own number of threads, not with its caller's.
-        with ThreadPoolExecutor(n_threads, "", torch.set_num_threads, (n_each,)) as pool:
-            return list(pool.map(function, items))
+
+    def compute(item):  # in a new thread, which starts with torch's own number of threads
+        with own_threads(n_each):
+            return function(item)
+
+    with short_waits_under_load(n_each), ThreadPoolExecutor(n_threads) as pool:
+        return list(pool.map(compute, items))
 
 
 @contextmanager
@@ -69,7 +114,7 @@ def short_waits_under_load(n_threads):
 
     [1] https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html
     """
-    if n_threads == 1 or sys.platform != "linux":
+    if n_threads == 1 or sys.platform != "linux" or IN_FORK.is_set():
         yield
         return
     ended = threading.Event()
@@ -118,7 +163,8 @@ def hold_idle(n_threads):
     idlers = []
 
     def idle():
-        torch.ones(2**20).neg_()  # makes this thread's own team, of `n_threads`
+        with own_threads(n_threads):
+            torch.ones(2**20).neg_()  # makes this thread's own team
         released.wait()
 
     def release():

@@ -3,6 +3,7 @@
 Shapes: B sequences, T steps, K classes.
 """
 
+import itertools
 import math
 import warnings
 from contextlib import suppress
@@ -27,19 +28,22 @@ from sklearn_cls._batches import (
     prediction_batch,
     prediction_rows,
 )
-from sklearn_cls._callbacks import ScikitLearnCallbacks, StopTraining
+from sklearn_cls._callbacks import EpochBar, ScikitLearnCallbacks, StopTraining
 from sklearn_cls._dropout import seed_generators
 from sklearn_cls._encoder import CLSEncoder
-from sklearn_cls._runtime import autocast, compiled, device_or_cpu, initial_weights
+from sklearn_cls._runtime import Diverged, autocast, compiled, device_or_cpu, initial_weights
 from sklearn_cls._sequences import read_sequences
 from sklearn_cls._threads import (
     NUMBERS_PER_THREAD,
     number_of_threads,
+    own_threads,
     side_by_side,
     torch_threads,
 )
 
 MAX_GRADIENT_NORM = 1.0
+LARGEST_WEIGHT = 1e6  # beyond it, float32 overflows somewhere; none that learns comes near
+NEVER_ASK = (EpochBar, EpochTimer, PassthroughScoring, ScikitLearnCallbacks)
 
 
 class Net(NeuralNetClassifier):
@@ -73,6 +77,7 @@ class Net(NeuralNetClassifier):
         self.weight_decay, self.warmup_fraction = weight_decay, warmup_fraction
         self.n_updates, self.n_epochs_before = n_updates, n_epochs_before
         super().__init__(*args, **kwargs)
+        self.n_parts = 1  # in which a batch is computed, where memory is short
 
     @property
     def _default_callbacks(self):
@@ -139,16 +144,13 @@ class Net(NeuralNetClassifier):
         device = torch.device(self.device)
         if not training:
             return Batches(dataset, self.batch_size, device)
-        rng, augmentation = np.random.default_rng(self.seed), None
+        rng, augmentation, generator = np.random.default_rng(self.seed), None, None
         if self.augment:
-            augmentation = partial(
-                augment,
-                # Another stream than those of dropout and the token.
-                generator=torch.Generator(device).manual_seed(self.seed + 2),
-                # Beside a stretch of another scale, a sequence would look constant.
-                splices=not self.module_.embedding.differ_in_scale,
-            )
-        return Batches(dataset, self.batch_size, device, rng, augmentation)
+            # Beside a stretch of another scale, a sequence would look constant.
+            augmentation = partial(augment, splices=not self.module_.embedding.differ_in_scale)
+            # Another stream than those of dropout and the token.
+            generator = torch.Generator(device).manual_seed(self.seed + 2)
+        return Batches(dataset, self.batch_size, device, rng, augmentation, generator)
 
     def infer(self, x, **fit_params):
         """Return the logits of a batch, (B, K)."""
@@ -160,8 +162,7 @@ class Net(NeuralNetClassifier):
         y_pred, weight = y_pred.float(), X["sample_weight"]
         losses = self.criterion_(y_pred, y_true) * weight
         if "partner" in X:  # each is of its partner's class in part
-            partner = X["partner"]
-            of_partner = self.criterion_(y_pred, y_true[partner]) * weight[partner]
+            of_partner = self.criterion_(y_pred, X["partner_y"]) * X["partner_weight"]
             losses = losses.lerp(of_partner, X["share"])
         return losses.mean()
 
@@ -171,8 +172,7 @@ class Net(NeuralNetClassifier):
 
     def train_step(self, batch, **fit_params):
         """Make one update."""
-        self.optimizer_.zero_grad()
-        step = self.train_step_single(batch)
+        step = self.in_parts(self.train_step_single, batch)
         named_parameters = TeeGenerator(self.get_all_learnable_params())
         self.notify(
             "on_grad_computed", named_parameters=named_parameters, batch=batch, training=True
@@ -182,6 +182,72 @@ class Net(NeuralNetClassifier):
         self.optimizer_.step()
         self.schedule_.step()
         return step
+
+    def train_step_single(self, batch, share=1.0):
+        """Add the gradient of a batch, or of a `share` of one."""
+        self._set_training(True)
+        inputs, y = batch
+        y_pred = self.infer(inputs)
+        loss = self.get_loss(y_pred, y, X=inputs, training=True)
+        if share != 1.0:
+            loss = loss * share
+        loss.backward()
+        return {"loss": loss.detach(), "y_pred": y_pred}
+
+    def validation_step(self, batch, **fit_params):
+        """Return loss and logits of a batch that is not learnt from."""
+        return self.in_parts(self.validation_step_single, batch)
+
+    def validation_step_single(self, batch, share=1.0):
+        """Return loss and logits of a batch, or of a `share` of one."""
+        step = super().validation_step(batch)
+        return {**step, "loss": step["loss"] * share}
+
+    def in_parts(self, step, batch):
+        """Return `step` of a batch, part by part if the device has not enough memory for all.
+
+        The gradients of the parts add up to that of the batch, but batch norm sees part by part.
+        """
+        while True:
+            self.optimizer_.zero_grad()
+            try:
+                parts = parts_of(batch, self.n_parts)
+                steps = [step(part, len(part[1]) / len(batch[1])) for part in parts]
+                break
+            except torch.OutOfMemoryError:
+                if self.n_parts >= len(batch[1]):
+                    raise
+            # Out of the clause, which holds on to what the step had made.
+            self.n_parts *= 2
+            if self.n_parts == 2:
+                warnings.warn(
+                    f"Out of memory on {self.device}: batches of batch_size={self.batch_size} are "
+                    "computed in parts, and their gradients added, from here on. A smaller "
+                    "batch_size avoids it.",
+                    UserWarning,
+                    stacklevel=2,
+                )
+        if len(steps) == 1:
+            return steps[0]
+        return {
+            "loss": torch.stack([part["loss"] for part in steps]).sum(),
+            "y_pred": torch.cat([part["y_pred"] for part in steps]),
+        }
+
+    def fit_loop(self, X, y=None, epochs=None, *, checkpoint):
+        """Make all passes that are left, and tell `checkpoint` of each."""
+        train, valid = self.get_split_datasets(X, y)
+        datasets = {"dataset_train": train, "dataset_valid": valid}
+        batches = self.get_iterator(train, training=True)
+        held_out = None if valid is None else self.get_iterator(valid)
+        checkpoint.start(self, batches)
+        for _ in range(len(self.history), self.max_epochs):
+            self.notify("on_epoch_begin", **datasets)
+            self.run_single_epoch(batches, True, "train", self.train_step)
+            self.run_single_epoch(held_out, False, "valid", self.validation_step)
+            self.notify("on_epoch_end", **datasets)
+            checkpoint.epoch_done(self, batches)
+        return self
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         """Run one pass, waiting for the device at its end only."""
@@ -201,11 +267,17 @@ class Net(NeuralNetClassifier):
         for row, loss in zip(self.history[-1]["batches"][-len(losses) :], losses, strict=True):
             row[prefix + "_loss"] = loss  # of which skorch makes the epoch's
             if not math.isfinite(loss):
-                raise ValueError(
+                raise Diverged(
                     f"The {prefix} loss became {loss} in epoch {len(self.history)}; lower lr (now "
                     f"{self.lr}), or look for extreme values in X."
                 )
         if training:
+            largest = max(p.detach().abs().amax() for p in self.module_.parameters()).item()
+            if not largest <= LARGEST_WEIGHT:
+                raise Diverged(
+                    f"A weight became {largest:.3g} in epoch {len(self.history)}; lower lr (now "
+                    f"{self.lr})."
+                )
             self.history.record("lr", self.optimizer_.param_groups[0]["lr"])
         else:
             self.history.record("valid_accuracy", torch.stack(hits).sum().item() / n)
@@ -220,31 +292,32 @@ class Net(NeuralNetClassifier):
             except StopTraining:
                 asked_to_stop = True
             except KeyboardInterrupt:
-                # skorch's way to ask; but scikit-learn's callbacks, which may score for long,
-                # ask by another, so that this is the user's Ctrl-C.
-                if isinstance(callback, ScikitLearnCallbacks):
+                # skorch's way to ask. But scikit-learn's callbacks, which may score for long,
+                # ask by another, and some never do, so that this is the user's Ctrl-C.
+                if isinstance(callback, NEVER_ASK):
                     raise
                 asked_to_stop = True
         if asked_to_stop:
             raise StopTraining
 
-    def train(self, dataset, n_jobs=None):
+    def train(self, dataset, n_jobs, checkpoint):
         """Train on `dataset` until the last epoch, a callback's wish or an interrupt."""
         n_steps = min(self.batch_size, len(dataset)) * dataset.lengths.mean()
         n_threads = self.number_of_threads(n_jobs, n_steps)
         try:
             with torch_threads(n_threads), compiled(self.module_.blocks if self.compile else ()):
                 self.notify("on_train_begin", X=dataset, y=None)
-                self.fit_loop(dataset)
+                self.fit_loop(dataset, checkpoint=checkpoint)
         except KeyboardInterrupt as interrupt:
             n_finished = len(self.finished_epochs())
             if not isinstance(interrupt, StopTraining):
                 if n_finished == 0:
                     raise
+                checkpoint.is_interrupted = True
                 warnings.warn(
                     f"Training was interrupted in epoch {n_finished + 1} of {self.max_epochs}: "
-                    "the model is usable, but may not be done. Fit again, or go on with "
-                    "warm_start=True.",
+                    "the model is usable, but may not be done. Fit again with the same checkpoint "
+                    "to go on where it was, or with warm_start=True from these weights.",
                     UserWarning,
                     stacklevel=2,
                 )
@@ -272,8 +345,15 @@ class Net(NeuralNetClassifier):
 
     def finished_epochs(self):
         """Return what was recorded of each finished epoch, without its batches."""
-        rows = [{k: v for k, v in row.items() if k != "batches"} for row in self.history]
-        return [row for row in rows if "dur" in row]
+        return [
+            {
+                k: v.item() if isinstance(v, np.generic) else v
+                for k, v in row.items()
+                if k != "batches"
+            }
+            for row in self.history
+            if "dur" in row
+        ]
 
     def without_training(self):
         """Return the attributes without data sets, callbacks and what was noted of batches."""
@@ -307,10 +387,16 @@ class Net(NeuralNetClassifier):
         state["history_"] = History(from_columns(state["history_"]))
         self.__dict__.update(state)
         self.device = str(device_or_cpu(self.device))
-        self.initialize_module()
-        self.initialize_criterion()
-        self.module_.load_state_dict({k: torch.tensor(v) for k, v in weights.items()})
+        with own_threads(1):
+            self.initialize_module()
+            self.initialize_criterion()
+            self.load_weights({name: torch.tensor(value) for name, value in weights.items()})
         self.module_.eval()
+
+    def load_weights(self, weights):
+        """Take over the weights and buffers of another network."""
+        with own_threads(1):  # else a forked process would hang in copying a large one
+            self.module_.load_state_dict(weights)
 
     @property
     def max_steps(self):
@@ -334,34 +420,43 @@ class Net(NeuralNetClassifier):
         batches = prediction_rows(sequences.lengths, max_steps)
 
         def compute_batch(rows):
-            with torch.inference_mode(), autocast(device, self.precision):
-                batch = prediction_batch(sequences, rows, device)
-                return function(**batch)[: len(rows)].float().cpu().numpy()
+            """Return pairs of rows and their results: one, or more if memory runs out."""
+            try:
+                with torch.inference_mode(), autocast(device, self.precision):
+                    batch = prediction_batch(sequences, rows, device)
+                    return [(rows, function(**batch)[: len(rows)].float().cpu().numpy())]
+            except torch.OutOfMemoryError:
+                if len(rows) == 1:
+                    raise
+            first, second = np.array_split(rows, 2)
+            return compute_batch(first) + compute_batch(second)
 
-        parts = side_by_side(compute_batch, batches, n_threads)
-        *shape, n_default = parts[0].shape[1:]
+        parts = list(itertools.chain(*side_by_side(compute_batch, batches, n_threads)))
+        *shape, n_default = parts[0][1].shape[1:]
         result = np.zeros((len(sequences), *shape, n_last or n_default), dtype=np.float32)
-        for rows, part in zip(batches, parts, strict=True):
+        for rows, part in parts:
             result[rows, ..., : part.shape[-1]] = part
         return result
 
 
 def new_net(network, **kwargs):
     """Return a net of `CLSEncoder` with the parameters `network`, and of `Net` with the others."""
-    return Net(
+    net = Net(
         CLSEncoder,
         criterion=nn.CrossEntropyLoss,
         criterion__reduction="none",
         verbose=0,
         **{f"module__{name}": value for name, value in network.items()},
         **kwargs,
-    ).initialize()
+    )
+    with own_threads(1):
+        return net.initialize()
 
 
 def restored_net(network, weights, history, **kwargs):
     """Return a net that predicts by `weights`, of which `history` was recorded."""
     net = new_net(network, n_updates=0, **kwargs).forget_training()
-    net.module_.load_state_dict(weights)
+    net.load_weights(weights)
     net.module_.eval()
     net.history_ = History(history)
     return net
@@ -395,12 +490,25 @@ def build_net(network, training, *, mean_and_scale, valid=None, start=None, **kw
         for buffer, value in zip((embedding.mean, embedding.scale), mean_and_scale, strict=True):
             buffer.copy_(torch.from_numpy(value))
     elif start is not None:
-        net.module_.load_state_dict(start.module_.state_dict())
+        net.load_weights(start.module_.state_dict())
         if hasattr(start, "optimizer_"):  # of a partial_fit in this process
             moments = deepcopy(start.optimizer_.state_dict()["state"])
             groups = net.optimizer_.state_dict()["param_groups"]  # of today's lr
             net.optimizer_.load_state_dict({"state": moments, "param_groups": groups})
     return net
+
+
+def parts_of(batch, n_parts):
+    """Return a batch cut into `n_parts` of nearly equal size, or fewer if it has fewer rows."""
+    inputs, y = batch
+    n = len(y)
+    if n_parts == 1:
+        return [batch]
+    ends = np.linspace(0, n, min(n_parts, n) + 1).astype(int)
+    return [
+        ({k: None if v is None else v[a:b] for k, v in inputs.items()}, y[a:b])
+        for a, b in itertools.pairwise(ends)
+    ]
 
 
 def to_columns(rows):
