@@ -59,7 +59,7 @@ def main(folder="demo", depths=DEPTHS, **params):
     columns = ["cls_strategy", "depth", "mean_test_score", "std_test_score"]
     results = results[[*columns, *(f"split{i}_test_score" for i in range(3)), "mean_fit_time"]]
     results.to_csv(folder / "results.csv", index=False)
-    joblib.dump(search.best_estimator_, folder / "model.joblib")
+    search.best_estimator_.save(folder / "model.safetensors")
     draw(results, search.best_estimator_, X_test, y_test).savefig(folder / "figure.png", dpi=150)
 
     print(f"\nAccuracy in cross-validation, mean ± deviation over folds:\n\n{table(results)}\n")
@@ -67,7 +67,7 @@ def main(folder="demo", depths=DEPTHS, **params):
     print(
         f"Best: cls_strategy={best['cls_strategy']!r}, depth={best['depth']}; test accuracy "
         f"{accuracy:.3f}.\n\n{conclusion(results)}\n\n"
-        f"Wrote {folder}/figure.png, {folder}/results.csv and {folder}/model.joblib in "
+        f"Wrote {folder}/figure.png, {folder}/results.csv and {folder}/model.safetensors in "
         f"{time.perf_counter() - start:.0f} s."
     )
     return search, accuracy

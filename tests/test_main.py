@@ -3,11 +3,11 @@
 import re
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pandas as pd
 import pytest
 
+from sklearn_cls import CLSTransformerClassifier
 from sklearn_cls import __main__ as demo
 
 ROOT = Path(__file__).parents[1]
@@ -29,7 +29,7 @@ def test_the_demonstration_writes_a_table_a_figure_and_a_model(run):
     folds = table[[f"split{i}_test_score" for i in range(3)]]
     assert np.allclose(folds.mean(axis=1), table["mean_test_score"])
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
-    model = joblib.load(folder / "model.joblib")
+    model = CLSTransformerClassifier.load(folder / "model.safetensors")
     assert model.get_params() == search.best_estimator_.get_params()
     assert accuracy >= 0.97
 
