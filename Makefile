@@ -4,13 +4,29 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python
 
-.PHONY: demo test lint format docs bench clean
+.PHONY: demo test test-floor fuzz kills long together lint format docs bench audit clean
 
 demo: .venv/ready
 	$(RUN) -m sklearn_cls
 
 test: .venv/ready
 	$(RUN) -m pytest
+
+test-floor: .venv-floor/ready
+	.venv-floor/bin/python -m pytest
+
+# What the tests do a little of, done for long.
+fuzz: .venv/ready
+	FUZZ_EXAMPLES=2000 $(RUN) -m pytest tests/test_fuzz.py
+
+kills: .venv/ready
+	$(RUN) -m tests.kill_fits --kills 50
+
+long: .venv/ready
+	$(RUN) -m tests.run_long
+
+together: .venv/ready
+	$(RUN) -m tests.predict_together
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -31,6 +47,10 @@ bench: .venv/ready-bench
 	rm -f benchmarks/accuracy.csv  # what it holds is not run again
 	$(RUN) benchmarks/bench_accuracy.py --protocol test --out benchmarks/accuracy.csv
 
+# Strict, as what the index knows nothing about would count as safe.
+audit: .venv-audit/ready
+	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
+
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 # torch alone and by its exact version: anything looser may bring another build of it.
@@ -46,5 +66,19 @@ bench: .venv/ready-bench
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
+.venv-floor/ready: pyproject.toml constraints.txt constraints-floor.txt
+	$(PYTHON) -m venv .venv-floor
+	sed -n 's/^\([^#=]*==\).*/^\1/p' constraints-floor.txt \
+		| grep -vf - constraints.txt > .venv-floor/constraints.txt
+	.venv-floor/bin/pip install --quiet "$$(grep '^torch==' constraints.txt)"
+	.venv-floor/bin/pip install --quiet --constraint .venv-floor/constraints.txt \
+		--constraint constraints-floor.txt --editable '.[test]'
+	touch $@
+
+.venv-audit/ready:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/pip install --quiet pip-audit==2.10.1
+	touch $@
+
 clean:
-	rm -rf .venv demo docs/_build docs/generated
+	rm -rf .venv .venv-floor .venv-audit demo docs/_build docs/generated

@@ -14,21 +14,20 @@ class StopTraining(KeyboardInterrupt):
 class EpochBar(Callback):
     """A progress bar with epoch, loss and time left; a context that closes it."""
 
-    def __init__(self, disable):
-        self.disable = disable
+    bar_ = None  # none before the training: even one that is not shown starts a thread of tqdm's
 
     def __enter__(self):
-        """Open the bar."""
-        self.bar_ = tqdm(desc="fit", unit="epoch", disable=self.disable)
+        """Return itself."""
         return self
 
     def __exit__(self, *error):
         """Close the bar."""
-        self.bar_.close()
+        if self.bar_ is not None:
+            self.bar_.close()
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Learn how many epochs there will be."""
-        self.bar_.reset(total=net.max_epochs)
+        """Show how many epochs there will be."""
+        self.bar_ = tqdm(desc="fit", unit="epoch", total=net.max_epochs)
 
     def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
         """Move the bar on."""

@@ -383,7 +383,7 @@ class CLSTransformerClassifier(
         from sklearn_cls._callbacks import EpochBar, ScikitLearnCallbacks, early_stopping
         from sklearn_cls._checkpoint import Checkpoint
 
-        bar = EpochBar(disable=not self.verbose)
+        bar = EpochBar()
         with _unchanged_on_error(self), gradients(), bar:
             start = getattr(self, "net_", None) if self.warm_start else None
             device, callbacks = self._check_together(start)
@@ -403,7 +403,8 @@ class CLSTransformerClassifier(
             hooks = {"estimator": self, "X": X, "y": y, "metadata": metadata}
             context = self._init_callback_context(max_subtasks=training["max_epochs"])
             context.call_on_fit_task_begin(**hooks)
-            callbacks += [bar, ScikitLearnCallbacks(context, hooks)]
+            callbacks += [bar] if self.verbose else []
+            callbacks.append(ScikitLearnCallbacks(context, hooks))
             net = self._build(
                 data, train, training, start, seed, device=device, callbacks=callbacks, valid=valid
             )

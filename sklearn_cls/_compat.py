@@ -1,8 +1,8 @@
 """What scikit-learn keeps private or has only in newer versions: imported nowhere else."""
 
 from sklearn.base import _fit_context as fit_context
+from sklearn.utils._param_validation import Interval as SklearnInterval
 from sklearn.utils._param_validation import (
-    Interval,
     StrOptions,
     validate_parameter_constraints,
 )
@@ -36,6 +36,17 @@ except ImportError:  # scikit-learn < 1.9: estimators have no callbacks, so nobo
     def with_callbacks(method):
         """Return `method` as it is."""
         return method
+
+
+class Interval(SklearnInterval):
+    """Scikit-learn's, which asks numbers that NumPy doesn't know, as fractions, whether NaN."""
+
+    def is_satisfied_by(self, val):
+        """Return whether it is a number of the interval."""
+        try:
+            return super().is_satisfied_by(val)
+        except TypeError:
+            return False
 
 
 __all__ = [

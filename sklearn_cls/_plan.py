@@ -1,6 +1,7 @@
 """From parameters and data to what is built: every "auto" is decided here."""
 
 import math
+from numbers import Integral
 
 import numpy as np
 
@@ -28,6 +29,11 @@ READ_OFF = (  # the data and the seed
     "differ_in_scale",
     "token_seed",
 )
+
+
+def _plain(value):
+    """Return an int of any kind as Python's: NumPy's may be unsigned, and torch takes no True."""
+    return int(value) if isinstance(value, Integral) else value
 
 
 def auto_patch_size(n_steps):
@@ -66,11 +72,11 @@ def plan_network(params, data, n_classes, seed, start=None):
 
     If training goes on from the net `start`, that knows what was once read off the data.
     """
-    network = {name: getattr(params, name) for name in (*ARCHITECTURE, "dropout")}
+    network = {name: _plain(getattr(params, name)) for name in (*ARCHITECTURE, "dropout")}
     if start is not None:
         known = start.get_params_for("module")
         return {**network, **{name: known[name] for name in READ_OFF}}
-    patch_size = params.patch_size
+    patch_size = _plain(params.patch_size)
     if patch_size == "auto":
         patch_size = auto_patch_size(int(np.median(data.lengths)))
     return {
@@ -87,11 +93,11 @@ def plan_network(params, data, n_classes, seed, start=None):
 
 def plan_training(params, n_sequences, *, one_pass=False):
     """Return the parameters of `Net` for a whole training, or for one pass at a constant `lr`."""
-    batch_size = params.batch_size
+    batch_size = _plain(params.batch_size)
     if batch_size == "auto":
         batch_size = auto_batch_size(n_sequences)
     n_batches = math.ceil(n_sequences / batch_size)
-    max_epochs = 1 if one_pass else params.max_epochs
+    max_epochs = 1 if one_pass else _plain(params.max_epochs)
     if max_epochs == "auto":
         max_epochs = auto_max_epochs(n_sequences, batch_size)
     return {

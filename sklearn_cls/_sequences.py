@@ -3,6 +3,8 @@
 Shapes: n sequences, T steps, F features.
 """
 
+import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +52,8 @@ class Sequences:
         n_steps = self.lengths[rows].max()
         if isinstance(self.values, np.ndarray):
             # Indexing by an array copies: what is done to a batch never reaches the caller's.
-            return np.asarray(self.values[rows, :n_steps], dtype=np.float32)
+            with np.errstate(over="ignore"):  # of a memory map, whose infinities are refused
+                return np.asarray(self.values[rows, :n_steps], dtype=np.float32)
         batch = np.full((len(rows), n_steps, self.n_features), np.nan, dtype=np.float32)
         for sequence, i in zip(batch, rows, strict=True):
             sequence[: self.lengths[i]] = self.values[i]
@@ -68,7 +71,8 @@ class Sequences:
             known = ~np.isnan(chunk)
             n_new = known.sum(0)
             mean_new = chunk.sum(0, where=known, dtype=np.float64) / np.maximum(n_new, 1)
-            deviation = np.where(known, chunk - mean_new.astype(np.float32), 0)
+            with np.errstate(over="ignore"):  # of values further apart than float32 reaches
+                deviation = np.where(known, chunk - mean_new.astype(np.float32), 0)
             # Chan et al. (1979): no difference of large sums, so an offset costs no digits.
             total, shift = np.maximum(n + n_new, 1), (mean_new - mean) * (n_new > 0)
             squares += np.einsum("ij,ij->j", deviation, deviation, dtype=np.float64)
@@ -77,8 +81,11 @@ class Sequences:
             n += n_new
         deviation = np.sqrt(squares / np.maximum(n, 1))
         # Rounding leaves a constant feature with a deviation of about a unit in the last place.
-        is_constant = deviation <= np.finfo(np.float32).eps * np.abs(mean)
-        return mean.astype(np.float32), np.where(is_constant, 1, deviation).astype(np.float32)
+        # What float32 rounds to 0 would be divided by.
+        float32 = np.finfo(np.float32)
+        is_constant = deviation <= np.maximum(float32.eps * np.abs(mean), float32.tiny)
+        deviation = np.where(is_constant, 1, np.minimum(deviation, float32.max))
+        return mean.astype(np.float32), deviation.astype(np.float32)
 
     def differ_in_scale(self, rows):
         """Return whether some feature varies a hundred times less in many sequences than in all.
@@ -116,11 +123,13 @@ def check_sequences(estimator, X, *, reset, max_steps=None):
     `n_features_in_` is T, as scikit-learn counts columns, and otherwise F. `max_steps` is
     what learned positions reach to.
     """
-    if _is_table(X):
-        sequences = _from_array(_check_table(estimator, X, reset)[:, :, np.newaxis])
-    else:
-        sequences = read_sequences(X)
-        _check_n_features(estimator, sequences.n_features, reset)
+    with naming("X"):
+        refuse_masked(X)
+        if _is_table(X):
+            sequences = _from_array(_check_table(estimator, X, reset)[:, :, np.newaxis])
+        else:
+            sequences = read_sequences(X)
+            _check_n_features(estimator, sequences.n_features, reset)
     if max_steps is not None and sequences.lengths.max() > max_steps:
         i = int(sequences.lengths.argmax())
         raise ValueError(
@@ -128,6 +137,29 @@ def check_sequences(estimator, X, *, reset, max_steps=None):
             f"{max_steps} only; fit with positions='sinusoidal' or 'rope', or cut X."
         )
     return sequences
+
+
+def refuse_masked(values):
+    """Refuse a masked array: NumPy reads what is beneath the mask."""
+    if np.ma.is_masked(values):
+        raise ValueError("masked values would be read as what is beneath; fill them, in X by NaN.")
+
+
+@contextmanager
+def naming(argument):
+    """Make whatever is wrong with `argument` a ValueError or TypeError that names it.
+
+    Scikit-learn's and NumPy's messages don't always, and a caller has several arguments.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        if type(error) is kind and re.search(rf"\b{argument}\b", str(error)):
+            raise
+        raise kind(f"{argument}: {error}") from error
 
 
 def read_sequences(X):
@@ -149,8 +181,9 @@ def _is_table(X):
 
 def _is_list_of_sequences(X):
     """Whether X is a list, or an array or series of objects, of arrays; not lists of numbers."""
-    if getattr(X, "ndim", None) == 1 and X.dtype == np.dtype(object) and len(X) > 0:
-        return np.ndim(np.asarray(X)[0]) > 0
+    if len(getattr(X, "shape", ())) == 1:  # NumPy's, or a series of pandas or polars
+        X = np.asarray(X)
+        return X.ndim == 1 and X.dtype == object and any(map(_has_length, X))
     if not isinstance(X, list | tuple):
         return False
     if any(hasattr(x, "shape") for x in X):
@@ -160,6 +193,10 @@ def _is_list_of_sequences(X):
     except ValueError:  # nested lists of unequal lengths
         return True
     return False
+
+
+def _has_length(x):
+    return isinstance(x, list | tuple) or len(getattr(x, "shape", ())) > 0
 
 
 def _from_list(X):
@@ -195,6 +232,7 @@ def _from_list(X):
 
 
 def _as_float32(x, name):
+    refuse_masked(x)
     x = np.asarray(x) if not hasattr(x, "dtypes") else x
     if hasattr(x, "dtypes") or x.dtype == object:  # frames may have missing values of their own
         return check_array(x, dtype=np.float32, ensure_all_finite=False, ensure_2d=False)

@@ -8,6 +8,7 @@ from sklearn.utils.validation import assert_all_finite, check_consistent_length,
 
 from sklearn_cls._batches import SequenceDataset
 from sklearn_cls._compat import check_sample_weight
+from sklearn_cls._sequences import naming, refuse_masked
 
 
 def check_targets(estimator, sequences, y, sample_weight, classes=None, *, is_part=False):
@@ -24,12 +25,16 @@ def check_targets(estimator, sequences, y, sample_weight, classes=None, *, is_pa
             f"This {type(estimator).__name__} estimator requires y to be passed, but the target "
             "y is None."
         )
-    y = column_or_1d(y, warn=True)
-    if not _is_bytes(y):  # which scikit-learn refuses
-        assert_all_finite(y, input_name="y")
-        check_classification_targets(y)
-    check_consistent_length(sequences, y)
-    encoder = LabelEncoder().fit(y if classes is None else column_or_1d(classes))
+    with naming("y"):
+        refuse_masked(y)
+        y = column_or_1d(y, warn=True)
+        if not _is_bytes(y):  # which scikit-learn refuses
+            assert_all_finite(y, input_name="y")
+            with np.errstate(invalid="ignore"):  # of floats beyond all integers
+                check_classification_targets(y)
+        check_consistent_length(sequences, y)
+    with naming("y" if classes is None else "classes"):
+        encoder = LabelEncoder().fit(y if classes is None else column_or_1d(classes))
     unknown = [label for label in np.unique(y) if label not in encoder.classes_]
     if unknown:
         raise ValueError(
@@ -37,11 +42,17 @@ def check_targets(estimator, sequences, y, sample_weight, classes=None, *, is_pa
             f"goes on with {encoder.classes_.tolist()}; name all classes in the first call of "
             "partial_fit, or fit anew with warm_start=False."
         )
-    codes = encoder.transform(y)
-    weights = check_sample_weight(sample_weight, codes, dtype=np.float64, ensure_non_negative=True)
+    with naming("y"):
+        codes = encoder.transform(y)
+    with naming("sample_weight"):
+        refuse_masked(sample_weight)
+        weights = check_sample_weight(
+            sample_weight, codes, dtype=np.float64, ensure_non_negative=True
+        )
     rows = np.flatnonzero(weights)
     by_class = class_weights(estimator.class_weight, codes[rows], encoder.classes_)
-    weights = weights[rows] * by_class[codes[rows]]
+    with np.errstate(over="ignore"):  # what overflows is refused below
+        weights = weights[rows] * by_class[codes[rows]]
     rows, weights = rows[weights > 0], weights[weights > 0]
     n_left = len(np.unique(codes[rows]))
     if len(encoder.classes_) < 2 or n_left < (1 if is_part else 2):
@@ -51,7 +62,13 @@ def check_targets(estimator, sequences, y, sample_weight, classes=None, *, is_pa
             f"{encoder.classes_.tolist()}."
         )
     if not is_part:
+        weights = weights / weights.max()  # the sum of the largest is more than float64 holds
         weights = weights / weights.mean()
+    if not weights.max() < np.finfo(np.float32).max:
+        raise ValueError(
+            "sample_weight, times class_weight, has a value too large for float32; divide "
+            "sample_weight by its mean."
+        )
     data = SequenceDataset(sequences, rows, codes[rows], weights.astype(np.float32))
     return encoder.classes_, data
 

@@ -42,7 +42,7 @@ from sklearn_cls._threads import (
 )
 
 MAX_GRADIENT_NORM = 1.0
-LARGEST_WEIGHT = 1e6  # beyond it, float32 overflows somewhere; none that learns comes near
+LARGEST_WEIGHT = 1e3  # beyond it, float32 overflows somewhere; none that learns comes near
 NEVER_ASK = (EpochBar, EpochTimer, PassthroughScoring, ScikitLearnCallbacks)
 
 
@@ -269,14 +269,15 @@ class Net(NeuralNetClassifier):
             if not math.isfinite(loss):
                 raise Diverged(
                     f"The {prefix} loss became {loss} in epoch {len(self.history)}; lower lr (now "
-                    f"{self.lr}), or look for extreme values in X."
+                    f"{self.lr}) or weight_decay (now {self.weight_decay}), or look for extreme "
+                    "values in X."
                 )
         if training:
             largest = max(p.detach().abs().amax() for p in self.module_.parameters()).item()
             if not largest <= LARGEST_WEIGHT:
                 raise Diverged(
                     f"A weight became {largest:.3g} in epoch {len(self.history)}; lower lr (now "
-                    f"{self.lr})."
+                    f"{self.lr}) or weight_decay (now {self.weight_decay})."
                 )
             self.history.record("lr", self.optimizer_.param_groups[0]["lr"])
         else:

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import warnings
+from fractions import Fraction
 
 import joblib
 import numpy as np
@@ -467,6 +468,31 @@ def test_wrong_parameters_are_named_when_fit_starts(params, message, data):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+@pytest.mark.parametrize("name", ["lr", "dropout", "weight_decay"])
+def test_a_number_that_numpy_does_not_know_is_named(name, data):
+    with pytest.raises(ValueError, match=name):
+        small(**{name: Fraction(1, 100)}).fit(*data)
+
+
+@pytest.mark.parametrize("value", [np.uint8(2), np.int16(2), True])
+def test_whole_numbers_of_every_kind_are_numbers(value, data):
+    sizes = {"depth": value, "patch_size": value, "batch_size": value, "max_epochs": value}
+    clf = small(n_heads=value, **sizes).fit(data[0][:8], data[1][:8])
+    plain = small(n_heads=int(value), **{name: int(value) for name in sizes})
+    expected = plain.fit(data[0][:8], data[1][:8]).predict_proba(data[0])
+    assert np.array_equal(clf.predict_proba(data[0]), expected)
+
+
+def test_a_bar_that_is_not_shown_leaves_no_thread(data):
+    script = (
+        "import threading; from tests.conftest import bumps, small;"
+        "small(max_epochs=1).fit(*bumps()); print([t.name for t in threading.enumerate()])"
+    )
+    run = [sys.executable, "-c", script]
+    out = subprocess.run(run, capture_output=True, check=True, text=True).stdout
+    assert out.strip() == "['MainThread']"
+
+
 def test_a_device_that_is_not_there_is_named(data):
     with pytest.raises(ValueError, match=r"device='cuda:0' is not there.*set device='auto'"):
         small(device="cuda").fit(*data)
@@ -483,8 +509,11 @@ def test_a_device_that_is_not_there_is_named(data):
         (np.arange(120).reshape(60, 2), None, "y should be a 1d array"),
         (np.where(np.arange(60) == 3, np.nan, 1.0), None, "Input y contains NaN"),
         ("y", np.full(60, -1.0), "Negative values .* `sample_weight`"),
-        ("y", np.zeros(60), "[Ss]ample weights must contain at least one non-zero"),
+        ("y", np.zeros(60), "at least one non-zero|no classes of positive weight"),
         ("y", np.ones(59), "sample_weight.shape"),
+        ("y", [10**400] * 60, "sample_weight"),
+        ("y", np.ma.masked_less(np.arange(60), 3), "sample_weight: masked"),
+        (np.ma.masked_less(np.arange(60) % 2, 1), None, "y: masked"),
         ("y", np.full(60, np.nan), "sample_weight contains NaN"),
         ("y", np.arange(60) % 2 == 0, "y has 1 class of positive weight"),
     ],

@@ -2,8 +2,10 @@ import re
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import scipy.sparse as sp
+import torch
 
 from sklearn_cls._sequences import CHUNK_BYTES, Sequences, check_sequences, read_sequences
 from tests.conftest import bumps, small
@@ -279,3 +281,42 @@ def test_univariate_lists_take_tables_of_any_width():
 def test_learned_positions_have_an_end():
     with pytest.raises(ValueError, match=r"X\[1\] has 9 steps, but positions='learned' .* 8 only"):
         check([np.zeros(3), np.zeros(9)], max_steps=8)
+
+
+class NoArray:
+    def __array__(self, *args, **kwargs):
+        raise RuntimeError("not now")
+
+
+@pytest.mark.parametrize(
+    ("X", "error"),
+    [
+        (np.ma.masked_equal(np.eye(4), 1), ValueError),  # NumPy reads what is beneath the mask
+        ([np.ma.masked_equal(np.ones((2, 2)), 1)] * 4, ValueError),
+        ([[10**400, 1.0]] * 4, ValueError),
+        ([[10**400], [1.0, 2.0]] * 2, ValueError),
+        (NoArray(), ValueError),
+        ([NoArray()] * 4, ValueError),
+        (torch.ones(4, 2, requires_grad=True), ValueError),
+        (torch.ones(4, 2, dtype=torch.bfloat16), TypeError),
+        (sp.csr_array(np.eye(4)), TypeError),
+        (3.0, ValueError),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_whatever_is_wrong_with_x_is_a_value_or_type_error_that_names_it(X, error):
+    with pytest.raises(error, match=r"\bX\b") as caught:
+        small(max_epochs=1).fit(X, [0, 1, 0, 1])
+    assert type(caught.value) is error
+
+
+def test_series_of_polars_hold_sequences_too():
+    sequences = read_sequences(pl.Series([[1.0], [2.0, 3.0]]))
+    assert sequences.lengths.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("scale", [1e-45, 1e-38, 1e38])
+def test_sequences_at_the_ends_of_float32_are_learnt_from(scale):
+    X = np.random.default_rng(0).choice([-3.0, 0.0, 3.0], size=(20, 5, 1)) * scale
+    clf = small(max_epochs=2).fit(X, np.arange(20) % 2)
+    assert np.isfinite(clf.predict_proba(X)).all()

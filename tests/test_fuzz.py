@@ -1,0 +1,499 @@
+"""Bad input, by the thousand: it works and is consistent, or the argument at fault is named.
+
+The suite draws the same 200 examples each time; FUZZ_EXAMPLES=2000 draws as many at random.
+"""
+
+import copy
+import os
+import random
+import re
+import tempfile
+import threading
+import warnings
+from datetime import timedelta
+from fractions import Fraction
+from pickle import PicklingError
+
+import joblib
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import scipy.sparse as sp
+import torch
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from sklearn.utils._param_validation import InvalidParameterError
+from skorch.callbacks import Callback
+
+from sklearn_cls import CLSTransformerClassifier
+from sklearn_cls._runtime import Diverged
+from tests.conftest import bumps
+
+N_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 200))
+fuzz = settings(
+    max_examples=N_EXAMPLES // 2,  # each of two tests draws half
+    derandomize="FUZZ_EXAMPLES" not in os.environ,
+    database=None,
+    deadline=timedelta(seconds=20),  # a thousand times what an example takes: it hung
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+TINY = {"d_model": 8, "n_heads": 2, "dim_feedforward": 8, "depth": 1, "max_epochs": 1}
+WARNINGS = re.compile(
+    "A column-vector y was passed|X does not have valid feature names|X has feature names, but"
+    "|The number of unique classes is greater than 50%"
+)
+ERRORS = (ValueError, TypeError, InvalidParameterError, Diverged)
+LARGEST = float(np.finfo(np.float32).max)
+NAN, INF = np.nan, np.inf
+
+
+# What X may hold.
+
+DTYPES = [
+    np.float32, np.float64, np.float16, np.longdouble, np.int8, np.int64, np.uint64, np.bool_,
+]  # fmt: skip
+
+
+@st.composite
+def numbers(draw, shape, damage):
+    """Draw an array (n, T, F) of any real dtype with any pattern of NaN, `damage` done to it."""
+    dtype = np.dtype(draw(st.sampled_from(DTYPES)))
+    bounds = {}
+    if dtype.kind == "f":  # what overflows float32 is damage
+        largest = min(LARGEST, float(np.finfo(dtype).max))
+        bounds = {"min_value": -largest, "max_value": largest}
+    if draw(st.booleans()):
+        X = draw(hnp.arrays(dtype, shape, elements=hnp.from_dtype(dtype, **bounds)))
+    else:  # data as they are: an offset, a scale, and each sequence another
+        rng = np.random.default_rng(draw(st.integers(0, 99)))
+        X = rng.normal(draw(st.sampled_from([0, 9])), size=shape)
+        if dtype.kind == "f" and dtype.itemsize > 2:
+            X *= draw(st.sampled_from([1, 1e-45, 1e-3, 1e4, 1e37]))
+        X = (X if dtype.kind == "f" else np.abs(X)).astype(dtype)
+    if dtype.kind != "f" or not X.size:
+        return X
+    n, n_steps, _ = shape
+    match draw(st.sampled_from(["", "constant", "gaps", "padding", "feature"])):
+        case "constant":
+            X[:] = X[0, 0, 0]
+        case "gaps":
+            is_gap = draw(hnp.arrays(bool, shape))
+            is_gap[:, -1, -1] = False
+            X[is_gap] = NAN
+        case "padding":
+            for x in X:
+                x[draw(st.integers(1, n_steps)) :] = NAN
+        case "feature" if shape[2] > 1:
+            X[:, :, 0] = NAN
+    if damage:
+        i = draw(st.integers(0, n - 1))
+        where, value = draw(
+            st.sampled_from([
+                ((i, -1, -1), INF), ((i, 0, 0), -INF), (i, NAN), (slice(None), NAN),
+                (i, 1e308), ((i, 0, 0), 1.01 * LARGEST),
+            ])
+        )  # fmt: skip
+        with np.errstate(over="ignore"):
+            X[where] = value
+    return X
+
+
+def read_only(X):
+    X = X.copy()
+    X.flags.writeable = False
+    return X
+
+
+def on_disk(X):
+    with tempfile.TemporaryFile() as file:
+        mapped = np.memmap(file, X.dtype, "w+", shape=X.shape)
+    mapped[:] = X
+    return mapped
+
+
+def objects(sequences):
+    X = np.empty(len(sequences), dtype=object)
+    X[:] = sequences
+    return X
+
+
+ARRAYS = {
+    "array": lambda X: X,
+    "Fortran": np.asfortranarray,
+    "strided": lambda X: np.repeat(X, 2, axis=0)[::2],
+    "backwards": lambda X: X[::-1].copy()[::-1],
+    "read-only": read_only,
+    "swapped": lambda X: X.astype(X.dtype.newbyteorder()),
+    "on disk": on_disk,
+    "objects": lambda X: X.astype(object),
+    "nested": lambda X: X.tolist(),
+    "masked": np.ma.MaskedArray,
+    "tensor": lambda X: torch.tensor(X.astype(np.float32)),
+}
+TABLES = ARRAYS | {
+    "pandas": lambda X: pd.DataFrame(X).add_prefix("t"),
+    "numbered": pd.DataFrame,
+    "nullable": lambda X: pd.DataFrame(X.astype(np.float32)).convert_dtypes(),
+    "polars": lambda X: pl.DataFrame(X.astype(np.float32), [f"t{i}" for i in range(X.shape[1])]),
+}
+LISTS = {
+    "list": list,
+    "tuple": tuple,
+    "array of arrays": objects,
+    "series of arrays": lambda X: pd.Series(list(X), index=range(7, 7 + len(X))),
+    "lists of lists": lambda X: [x.tolist() for x in X],
+    "frames": lambda X: [pd.DataFrame(x) for x in X],
+    "memory maps": lambda X: [on_disk(x) for x in X],
+    "tensors": lambda X: [torch.tensor(x.astype(np.float32)) for x in X],
+    "mixed": lambda X: [X[0].tolist(), *X[1:]],
+}
+FORMS = {  # of (n, T, F), or of a list of (T_i, F)
+    **{("3-D", name): form for name, form in ARRAYS.items()},
+    **{("table", name): lambda X, form=form: form(X[:, :, 0]) for name, form in TABLES.items()},
+    **{("list", name): form for name, form in LISTS.items()},
+    **{
+        ("univariate", name): lambda X, form=form: form([x[:, 0] for x in X])
+        for name, form in LISTS.items()
+    },
+}
+
+
+@st.composite
+def sequences(draw, sizes, *, damage=False, n_features=None):
+    """Draw X in any form, and the same as a list of float32 arrays (T_i, F)."""
+    kind, form = draw(st.sampled_from(sorted(FORMS)))
+    event(f"{kind}: {form}")
+    n_features = 1 if kind in ("table", "univariate") else n_features or draw(st.integers(1, 3))
+    shape = [draw(sizes), draw(st.integers(1, 6)), n_features]
+    if damage and draw(st.booleans()) and form not in ("on disk", "memory maps", "mixed"):
+        shape[draw(st.integers(0, 2 if kind in ("3-D", "list") else 1))] = 0
+    X = draw(numbers(tuple(shape), damage))
+    if kind in ("list", "univariate"):
+        X = [x[: draw(st.integers(1, max(1, len(x))))] for x in X]
+        if not damage:  # what is cut off may have been all that was there
+            X = [x if np.isfinite(x).any() else np.ones_like(x) for x in X]
+    with np.errstate(over="ignore"):
+        return FORMS[kind, form](X), [np.asarray(x, dtype=np.float32) for x in X]
+
+
+def no_array():
+    class NoArray:
+        def __array__(self, *args, **kwargs):
+            raise RuntimeError("not now")
+
+    return NoArray()
+
+
+WRONG_X = [  # functions, so that every example has its own
+    lambda: None, lambda: "x", lambda: b"x", lambda: 3.0, lambda: True, lambda: object(),
+    lambda: {}, lambda: {"a": [1, 2]}, lambda: {1, 2}, lambda: iter([[1.0], [2.0]]),
+    lambda: range(4), lambda: [], lambda: (), lambda: [[]], lambda: [[], []], lambda: [[[]]],
+    lambda: [None] * 4, lambda: [1.0, [2.0]] * 2, lambda: [[1.0], [[2.0]]] * 2,
+    lambda: [np.ones((2, 2)), "x"] * 2, lambda: [np.ones((2, 2)), None] * 2,
+    lambda: [np.ones((2, 2)), 3.0] * 2, lambda: [np.ones((2, 2)), np.ones((2, 3))] * 2,
+    lambda: [np.ones((2, 2)), np.ones(2)] * 2, lambda: [np.ones((2, 2, 2))] * 4,
+    lambda: [np.array(1.0)] * 4, lambda: [{"a": 1}] * 4, lambda: [{1, 2}] * 4,
+    lambda: ["abc", "de"] * 2, lambda: [["1", "2"], ["3", "4"]] * 2, lambda: [b"ab", b"c"] * 2,
+    lambda: [[10**400, 1.0]] * 4, lambda: [[10**400], [1.0, 2.0]] * 2, lambda: [[1j, 2.0]] * 4,
+    lambda: np.ones(4), lambda: np.ones((4, 2, 2, 2)), lambda: np.array(1.0),
+    lambda: np.ones((4, 2), complex), lambda: np.full((4, 2), "a"), lambda: np.full((4, 2), b"a"),
+    lambda: np.zeros((4, 2, 1), "datetime64[s]"), lambda: np.zeros((4, 2), "timedelta64[s]"),
+    lambda: np.zeros((4, 2), [("a", float)]), lambda: np.zeros(4, "V8"),
+    lambda: np.full((4, 2), None), lambda: np.full((4, 2), "1.5", dtype=object),
+    lambda: np.full((4, 2, 1), 10**400, dtype=object), lambda: np.full((4, 2), object()),
+    lambda: np.full((4, 2), 1j, dtype=object), lambda: np.full((4, 2), pd.NA),
+    lambda: np.array(["a", 1, None, 2.0], dtype=object), lambda: objects([[1.0], None, "x", 2]),
+    lambda: objects([1.0, np.ones(1)] * 2),
+    lambda: sp.csr_array(np.eye(4)), lambda: sp.csr_matrix(np.eye(4)),
+    lambda: sp.coo_array(np.ones(4)), lambda: [sp.csr_array(np.eye(2))] * 4,
+    lambda: pd.Series(np.ones(4)), lambda: pd.Series(["a"] * 4), lambda: pd.DataFrame(),
+    lambda: pd.DataFrame({"a": list("abcd")}), lambda: pd.DataFrame({"a": [1j] * 4}),
+    lambda: pd.DataFrame({"a": pd.to_datetime(["2020"] * 4)}),
+    lambda: pd.DataFrame({"a": pd.Categorical(list("abab"))}),
+    lambda: pd.DataFrame({"a": [1.0] * 4, 2: [1.0] * 4}), lambda: pd.DataFrame({"a": [None] * 4}),
+    lambda: pd.DataFrame({"a": [[1.0]] * 4}), lambda: [pd.DataFrame({"a": ["b"]})] * 4,
+    lambda: pl.DataFrame({"a": list("abcd")}), lambda: pl.Series([[1.0], [2.0, 3.0]] * 2),
+    lambda: torch.ones(4, 2, requires_grad=True), lambda: [torch.ones(2, requires_grad=True)] * 4,
+    lambda: torch.ones(4, 2, dtype=torch.bfloat16), lambda: torch.ones(4, 2, dtype=torch.cfloat),
+    lambda: torch.ones(4, 2, device="meta"), lambda: torch.eye(4).to_sparse(),
+    lambda: np.ma.masked_equal(np.eye(4), 1), lambda: np.array([[NAN, 1e308]] * 4), no_array,
+    lambda: [no_array()] * 4, lambda: np.ones, lambda: np.float64, lambda: Fraction(1, 2),
+]  # fmt: skip
+wrong_X = st.sampled_from(WRONG_X).map(lambda make: make())
+
+
+# What y and sample_weight may be.
+
+LABELS = [
+    np.array([0, 1, 2]), np.array([-7, 3, 10**12]), np.array(["a", "b", "c"]),
+    np.array(["", " ", "\u00e9"]), np.array([False, True, True]), np.array([-1.0, 0.0, 5.0]),
+    np.array([1, 2, 255], np.uint8), np.array([0, 1, 2**40], np.uint64),
+    np.array([0, 1, 2], np.float32), np.array(["a", "b", "c"], dtype=object),
+    np.array([0, 1, 2], np.int8), np.array([0, 1, 2], ">i8"),
+]  # fmt: skip
+COLUMNS = [
+    lambda y: y, list, tuple, lambda y: y.tolist(), pd.Series, lambda y: y[:, np.newaxis],
+    lambda y: pd.Series(y, index=range(9, 9 + len(y))), read_only, pd.Index,
+    lambda y: pd.Series(y.tolist()).astype("category"),
+    lambda y: np.repeat(y, 2)[::2], lambda y: pd.DataFrame({"y": y}),
+    lambda y: pl.Series(y.tolist()),
+]  # fmt: skip
+WRONG_Y = [  # of n sequences
+    lambda n: None, lambda n: "x" * n, lambda n: 1, lambda n: {}, lambda n: dict.fromkeys(range(n)),
+    lambda n: set(range(n)), lambda n: iter(range(n)), lambda n: [], lambda n: object(),
+    lambda n: [0, 1] * n, lambda n: [0, 1], lambda n: np.zeros(n), lambda n: np.eye(n),
+    lambda n: np.arange(n) / n, lambda n: [NAN, *range(1, n)], lambda n: [INF, *range(1, n)],
+    lambda n: [None, *range(1, n)], lambda n: [None] * n, lambda n: ["a", *range(1, n)],
+    lambda n: [None, *"b" * (n - 1)], lambda n: [NAN, *"b" * (n - 1)], lambda n: [b"a", b"b"] * n,
+    lambda n: np.array([b"a", b"b"] * n)[:n], lambda n: np.arange(n) * 1j,
+    lambda n: np.arange(n).astype("datetime64[s]"), lambda n: np.arange(n).astype("m8[s]"),
+    lambda n: [[0], [0, 1]] * n, lambda n: [(0, 1), (1, 2)] * n, lambda n: [object()] * n,
+    lambda n: np.arange(n).astype(object), lambda n: [10**30, *range(1, n)],
+    lambda n: [10**400, *range(1, n)],
+    lambda n: np.ma.masked_equal(np.arange(n) % 3, 1), lambda n: sp.csr_array(np.eye(n)),
+    lambda n: pd.DataFrame({"a": range(n), "b": range(n)}), lambda n: pd.Series([pd.NA] * n),
+    lambda n: pd.Series([pd.NA, *range(1, n)], dtype="Int64"), lambda n: pd.Series([pd.NaT] * n),
+    lambda n: pd.Categorical([None, *"ab" * n][:n]), lambda n: np.zeros((n, 2), int),
+    lambda n: np.zeros((n, 1, 1)), lambda n: torch.arange(n), lambda n: torch.ones(n).cfloat(),
+    lambda n: torch.ones(n, requires_grad=True), lambda n: [{1}, {2}] * n, lambda n: no_array(),
+    lambda n: np.zeros(n, [("a", int)]), lambda n: pl.Series(["a", None] * n)[:n],
+    lambda n: np.array([1e308, -1e308] * n)[:n], lambda n: [Fraction(1, i + 1) for i in range(n)],
+]  # fmt: skip
+WRONG_WEIGHT = [
+    lambda n: np.zeros(n), lambda n: -np.ones(n), lambda n: [NAN] + [1.0] * (n - 1),
+    lambda n: [INF] + [1.0] * (n - 1), lambda n: np.ones(n + 1), lambda n: np.ones((n, 1)),
+    lambda n: np.ones((n, n)), lambda n: ["a"] * n, lambda n: "a", lambda n: [], lambda n: {},
+    lambda n: [None] * n, lambda n: 2.0, lambda n: -1, lambda n: NAN, lambda n: True,
+    lambda n: object(), lambda n: [1] + [0] * (n - 1), lambda n: np.full(n, 1e308),
+    lambda n: np.full(n, 5e-324), lambda n: [1e-308, 1e308] * n, lambda n: np.ones(n) * 1j,
+    lambda n: [1e-300] * (n - 1) + [1e300], lambda n: [10**400] * n, lambda n: np.array(1.0),
+    lambda n: iter(range(n)), lambda n: sp.csr_array(np.eye(n)), lambda n: [[1], [1, 2]] * n,
+    lambda n: np.ones(n, "datetime64[s]"), lambda n: pd.Series([pd.NA] * n), lambda n: no_array(),
+    lambda n: np.full(n, "1"), lambda n: [1e-30] + [1.0] * (n - 1), lambda n: torch.ones(n),
+]  # fmt: skip
+
+
+@st.composite
+def targets(draw, n):
+    """Draw y and the sample weights of n sequences."""
+    codes = [0, 1, 0, 1, *draw(st.lists(st.integers(0, 2), min_size=n, max_size=n))][:n]
+    y = draw(st.sampled_from(LABELS))[codes]
+    weight = [1.0, 2.0, *draw(st.lists(st.integers(0, 3), min_size=n, max_size=n))][:n]
+    as_weight = draw(st.sampled_from([lambda w: None, list, np.array, np.float32, pd.Series]))
+    return draw(st.sampled_from(COLUMNS))(y), as_weight(weight)
+
+
+# What parameters may be: small, fast values, and what is none.
+
+share = st.floats(0, 0.99)
+PARAMETERS = {
+    "cls_strategy": st.sampled_from(["learned", "zeros", "fixed", "random"]),
+    "pooling": st.sampled_from(["cls", "mean", "max", "attention"]),
+    "depth": st.sampled_from([1, 2, np.int64(1), True]),
+    "d_model": st.sampled_from([4, 8, np.int32(16)]),
+    "n_heads": st.sampled_from([1, 2, np.uint8(2)]),
+    "dim_feedforward": st.integers(1, 9),
+    "dropout": share | st.sampled_from([0, np.float32(0.3)]),
+    "activation": st.sampled_from(["gelu", "relu", "silu"]),
+    "embedding": st.sampled_from(["linear", "conv"]),
+    "patch_size": st.integers(1, 9) | st.just("auto"),
+    "positions": st.sampled_from(["sinusoidal", "learned", "rope", None]),
+    "standardize": st.booleans(),
+    "max_epochs": st.integers(1, 2),
+    "batch_size": st.sampled_from([1, 2, 3, 2**40, np.int16(5), "auto"]),
+    "lr": st.floats(1e-5, 1e-1) | st.sampled_from(["auto", np.float16(1e-3)]),
+    "weight_decay": st.floats(0, 1),
+    "warmup_fraction": share,
+    "label_smoothing": share,
+    "augment": st.booleans(),
+    "class_weight": st.sampled_from([None, {}, "balanced"]),
+    "early_stopping": st.booleans(),
+    "validation_fraction": st.floats(0.01, 0.5),
+    "n_iter_no_change": st.sampled_from([1, 10**9]),
+    "warm_start": st.booleans(),
+    "device": st.sampled_from(["auto", "cpu", torch.device("cpu")]),
+    "precision": st.sampled_from(["auto", "float32", "bfloat16"]),
+    "compile": st.just(False),
+    "n_jobs": st.sampled_from([None, 1, 1, 1, 2, -99]),
+    "callbacks": st.sampled_from([None, [], (), [Callback], [("a", Callback())]]),
+    "random_state": st.sampled_from([None, 0, 2**32 - 1]) | st.builds(np.random.RandomState),
+    "verbose": st.sampled_from([0, False, 1]),
+}
+WRONG_VALUES = [
+    None, -1, 0, 1.5, NAN, INF, -INF, 1e4, 1e5, 1e10, 1e30, 1e300, 5e-324, 1 - 1e-16, "x", "",
+    b"cpu", "auto", [], {}, (), {0: NAN}, {"x": 1}, {0: 0}, [None], ["x"], [np.float64], object(),
+    np.float64, True, False, np.True_, 1j, Fraction(1, 3), np.uint8(3), np.array(2), range(3),
+    np.array([1, 2]), np.array([]), [(1, 2)], [("a", Callback())] * 2, "cuda:99", "cpu:7", "meta",
+    pd.NA, np.float64(0.3), np.str_("cpu"), torch.tensor(1),
+]  # fmt: skip
+ASKS_FOR_TOO_MUCH = [("compile", True), ("compile", np.True_), ("max_epochs", "auto")]
+
+
+@st.composite
+def fits(draw):
+    """Draw an estimator, X, y and weights, at most one of which is wrong, and which it is."""
+    wrong = draw(st.sampled_from([None] * 8 + ["X", "y", "sample_weight", "parameter"]))
+    X, alike = draw(sequences(st.integers(4, 8), damage=wrong == "X"))
+    if wrong == "X" and draw(st.booleans()):
+        X, alike = draw(wrong_X), [None] * 4
+    n = len(alike)
+    y, weight = draw(targets(n))
+    if wrong == "y":
+        y = draw(st.sampled_from(WRONG_Y))(n)
+    elif wrong == "sample_weight":
+        weight = draw(st.sampled_from(WRONG_WEIGHT))(n)
+    names = draw(st.sets(st.sampled_from(sorted(PARAMETERS)), max_size=6))
+    params = {name: draw(PARAMETERS[name]) for name in sorted(names)}
+    if wrong == "parameter":
+        wrong, value = draw(
+            st.tuples(st.sampled_from(sorted(PARAMETERS)), st.sampled_from(WRONG_VALUES)).filter(
+                lambda pair: not any(pair[0] == a and pair[1] is b for a, b in ASKS_FOR_TOO_MUCH)
+            )
+        )
+        params[wrong] = value
+    return params, X, alike, y, weight, wrong
+
+
+# What must hold whatever is given.
+
+
+def fingerprint(thing):
+    if isinstance(thing, np.ma.MaskedArray):
+        thing = (thing.data, thing.mask)
+    try:
+        return joblib.hash(thing)
+    except (PicklingError, TypeError, RuntimeError, NotImplementedError):  # not for copying
+        return repr(thing)
+
+
+def surroundings(estimator, arguments):
+    """Return all that a call must leave as it was, whether it works or not."""
+    params = estimator.get_params(deep=False)
+    for drawn_from_or_called in ("random_state", "callbacks"):
+        params[drawn_from_or_called] = id(params[drawn_from_or_called])
+    of_numpy, of_torch = np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    # A progress bar leaves a thread of tqdm's.
+    threads = threading.enumerate() if str(estimator.verbose) in ("0", "False") else []
+    return {
+        "arguments": [fingerprint(thing) for thing in arguments],
+        "parameters": (
+            fingerprint(params),
+            {name: id(value) for name, value in vars(estimator).items() if name in params},
+        ),
+        "seeds": (random.getstate(), of_numpy[1].tobytes(), of_torch.numpy().tobytes()),
+        "threads": [
+            torch.get_num_threads(),
+            *(threads if str(estimator.verbose) in ("0", "False") else []),
+        ],
+        "modes": (torch.is_grad_enabled(), torch.get_default_dtype(), np.geterr()),
+    }
+
+
+def call(estimator, method, *arguments, at_fault=("X",)):
+    """Return what a method returns, None if it refuses what may be `at_fault` as it should."""
+    before, learnt, result = surroundings(estimator, arguments), dict(vars(estimator)), None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            result = getattr(estimator, method)(*arguments)
+        except (ValueError, TypeError) as error:
+            is_named = re.search(rf"\b({'|'.join(at_fault) or '(?!)'})\b", str(error))
+            if not is_named or type(error) not in ERRORS:
+                raise AssertionError(f"of {at_fault}, none is named by {error!r}") from error
+            assert vars(estimator).keys() == learnt.keys()
+            assert all(value is learnt[name] for name, value in vars(estimator).items())
+    after = surroundings(estimator, arguments)
+    assert after == before, [name for name in before if before[name] != after[name]]
+    said = [str(warning.message) for warning in caught]
+    assert len(said) <= 2, said
+    assert all(map(WARNINGS.match, said)), said
+    return result
+
+
+def check_answers(estimator, X, alike):
+    """Check that answers are what they should be, whatever X looks like, alone and together."""
+    n, (atol, rtol) = len(alike), (0.05, 0.05) if estimator.precision == "bfloat16" else (1e-4, 0)
+    order = np.random.default_rng(n).permutation(n)
+    padded = np.full((n, max(map(len, alike)) + 2, alike[0].shape[1]), NAN, np.float32)
+    for row, x in zip(padded, alike, strict=True):
+        row[: len(x)] = x
+    for method in ("predict_proba", "transform"):
+        answer = call(estimator, method, X)
+        assert answer.dtype == np.float32
+        assert np.isfinite(answer).all(), method
+        for other in (
+            call(estimator, method, [alike[i] for i in order])[np.argsort(order)],
+            call(estimator, method, padded),
+        ):
+            assert np.allclose(other, answer, atol=atol, rtol=rtol), method
+        alone = np.concatenate([call(estimator, method, [x]) for x in alike[:3]])
+        assert np.allclose(alone, answer[:3], atol=atol, rtol=rtol), method
+    assert answer.shape == (n, estimator.d_model)
+    p = call(estimator, "predict_proba", X)
+    assert p.shape == (n, len(estimator.classes_))
+    assert (p >= 0).all()
+    assert np.allclose(p.sum(1), 1, atol=1e-5)
+    assert np.array_equal(call(estimator, "predict", X), estimator.classes_[p.argmax(1)])
+    if estimator.pooling in ("cls", "attention"):
+        attention = call(estimator, "cls_attention", X)
+        assert np.allclose(attention.sum(-1), 1, atol=max(1e-4, atol / 5))
+
+
+@fuzz
+@given(fits(), st.sampled_from(["fit", "fit", "partial_fit"]), st.booleans())
+def test_a_fit_works_consistently_or_names_what_is_wrong(drawn, method, again):
+    params, X, alike, y, weight, wrong = drawn
+    clf = CLSTransformerClassifier(**TINY)
+    if again and not params.get("warm_start") and method == "fit":
+        clf.fit(*bumps(n=4, n_steps=4))
+    clf.set_params(**params)
+    at_fault = {wrong} - {None}
+    if wrong == "X":  # one sequence has one class
+        at_fault.add("y")
+    if params.get("early_stopping"):  # there may be too few of a class
+        at_fault.add("early_stopping")
+    if params.get("class_weight") == "balanced" and method == "partial_fit":
+        at_fault.add("class_weight")
+    arguments = (X, y, weight) if method == "fit" else (X, y, None, weight)
+    is_fitted = call(clf, method, *arguments, at_fault=at_fault) is clf
+    event(f"{method} {'works' if is_fitted else 'refuses'}")
+    if is_fitted:
+        assert (np.sort(clf.classes_) == clf.classes_).all()
+        assert set(clf.classes_.tolist()) <= set(np.ravel(y).tolist()), "classes_"
+        if wrong != "X":
+            check_answers(clf, X, alike)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    X, y = bumps(n=8, n_steps=5)
+    small = CLSTransformerClassifier(**TINY, random_state=0)
+    table = pd.DataFrame(X[:, :, 0]).add_prefix("t")
+
+    def variant(X, **params):
+        return copy.deepcopy(small).set_params(**params).fit(X, y)
+
+    return [
+        variant(X), variant(table), variant(table.to_numpy(), pooling="attention", patch_size=2),
+        variant(X[:, :, :1], positions="learned"), variant(list(X[:, :, :1]), positions="rope"),
+        variant(X, pooling="max", precision="bfloat16", standardize=False),
+    ]  # fmt: skip
+
+
+@fuzz
+@given(st.data())
+def test_a_prediction_is_consistent_or_names_X(fitted, data):
+    clf = data.draw(st.sampled_from(fitted))
+    damage = data.draw(st.sampled_from([False, False, True]))
+    n_features = len(clf.module_.embedding.mean)
+    X, alike = data.draw(sequences(st.integers(1, 5), damage=damage, n_features=n_features))
+    if damage and data.draw(st.booleans()):
+        X = data.draw(wrong_X)
+    method = data.draw(st.sampled_from(["predict", "predict_proba", "transform", "cls_attention"]))
+    answer = call(clf, method, X, at_fault=("X", "pooling"))
+    event(f"{method} {'refuses' if answer is None else 'works'}")
+    if answer is not None and not damage:
+        check_answers(clf, X, alike)
