@@ -25,6 +25,7 @@ from sklearn_cls._files import (
     write_file,
 )
 from sklearn_cls._runtime import Diverged
+from sklearn_cls._training import from_columns, to_columns
 
 FORMAT = 1
 INTERVAL = 5.0  # seconds between two writes, at least
@@ -40,10 +41,9 @@ class Checkpoint:
     Parameters
     ----------
     path : str, path-like or None
-        None does nothing, everywhere.
-    estimator, data, device, start
-        What is fitted, a `SequenceDataset` of all there is to learn from, the device, and the
-        net to go on from or None: what a fit must have in common with that of the file.
+        Of the file; with None, nothing is done anywhere.
+    identity : dict of str, or None
+        What a fit must have in common with that of the file, see `identity_of`.
 
     Raises
     ------
@@ -51,15 +51,11 @@ class Checkpoint:
         If there is a file of another fit, or one that is no checkpoint.
     """
 
-    def __init__(self, path, estimator, data, device, start):
-        self.path, self.is_interrupted, self.is_failing = path, False, False
+    def __init__(self, path=None, identity=None):
+        self.path, self.identity = path, identity
+        self.is_interrupted, self.is_failing = False, False
         self.seed, self.state, self.n_epochs, self.due = None, None, None, 0.0
-        if path is None:
-            return
-        if not isinstance(path, str | os.PathLike):
-            raise TypeError(f"checkpoint must be the path of a file or None, got {path!r}.")
-        self.identity = identity(estimator, data, device, start)
-        if os.path.exists(path):
+        if path is not None and os.path.exists(path):
             self.read()
 
     def read(self):
@@ -105,7 +101,7 @@ class Checkpoint:
             return
         try:
             self.write(net, batches)
-        except OSError as error:  # the fit is worth more than its checkpoint
+        except (OSError, ValueError) as error:  # the fit is worth more than its checkpoint
             if not self.is_failing:
                 self.is_failing = True
                 warnings.warn(
@@ -142,7 +138,16 @@ class Checkpoint:
                 os.remove(self.path)
 
 
-def identity(estimator, data, device, start):
+def open_checkpoint(path, estimator, data, device, start):
+    """Return the checkpoint of a fit to the data set `data`, going on from the net `start`."""
+    if path is None:
+        return Checkpoint()
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"checkpoint must be the path of a file or None, got {path!r}.")
+    return Checkpoint(path, identity_of(estimator, data, device, start))
+
+
+def identity_of(estimator, data, device, start):
     """Return what two fits must have in common for one to go on where the other was."""
     parameters = estimator.get_params(deep=False)
     described = {k: describe(v) for k, v in parameters.items() if k not in UNIMPORTANT}
@@ -182,7 +187,7 @@ def state_of(net, batches):
         "generators": [generator.get_state() for generator in generators(net.module_)],
         "batches": batches.random_state(),
         "n_parts": net.n_parts,
-        "history": [plain(row) for row in net.finished_epochs()],
+        "history": to_columns([plain(row) for row in net.finished_epochs()]),
         "callbacks": {name: remembered(callback) for name, callback in net.callbacks_},
     }
 
@@ -196,7 +201,7 @@ def restore(net, batches, state):
         generator.set_state(its_state)
     batches.set_random_state(state["batches"])
     net.n_parts = state["n_parts"]
-    net.history.extend({**row, "batches": []} for row in state["history"])
+    net.history.extend({**row, "batches": []} for row in from_columns(state["history"]))
     for name, callback in net.callbacks_:
         for attribute, (kind, value) in state["callbacks"].get(name, {}).items():
             if kind == "value":

@@ -381,7 +381,7 @@ class CLSTransformerClassifier(
             If the first checkpoint cannot be written; a later one is a warning.
         """
         from sklearn_cls._callbacks import EpochBar, ScikitLearnCallbacks, early_stopping
-        from sklearn_cls._checkpoint import Checkpoint
+        from sklearn_cls._checkpoint import open_checkpoint
 
         bar = EpochBar()
         with _unchanged_on_error(self), gradients(), bar:
@@ -390,7 +390,7 @@ class CLSTransformerClassifier(
             sequences = check_sequences(self, X, reset=start is None, max_steps=_reach(start))
             classes = None if start is None else self.classes_
             self.classes_, data = check_targets(self, sequences, y, sample_weight, classes)
-            checkpoint = Checkpoint(checkpoint, self, data, device, start)
+            checkpoint = open_checkpoint(checkpoint, self, data, device, start)
             seed = draw_seed(self.random_state, 0 if start is None else start.n_epochs_so_far)
             seed = checkpoint.seed_of(self.random_state, seed)
             train, valid = data, None
@@ -460,9 +460,8 @@ class CLSTransformerClassifier(
             training = plan_training(self, len(data), one_pass=True)
             seed = draw_seed(self.random_state, 0 if start is None else start.n_epochs_so_far)
             net = self._build(data, data, training, start, seed, device=device, callbacks=callbacks)
-            no_checkpoint = Checkpoint(None, self, data, device, start)
-            self.net_ = net.train(data, self.n_jobs, no_checkpoint)
-            self.net_.forget_training(keep_optimizer=True)
+            net.train(data, self.n_jobs, Checkpoint())
+            self.net_ = net.forget_training(keep_optimizer=True)
         return self
 
     def predict(self, X):

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 DOCUMENT, CHECKSUM = "sklearn_cls", "sha256"
-MAX_HEADER = 2**20  # bytes: the names of 10,000 tensors; whatever they say, read within a second
+MAX_HEADER = 2**19  # bytes: the names of 5,000 tensors; whatever they say, read within a second
 
 
 def write_file(path, document, tensors):

@@ -315,10 +315,13 @@ class Net(NeuralNetClassifier):
                 if n_finished == 0:
                     raise
                 checkpoint.is_interrupted = True
+                if checkpoint.path is None:
+                    again = "or go on from these weights with warm_start=True"
+                else:
+                    again = f"with checkpoint={str(checkpoint.path)!r} to go on where it was"
                 warnings.warn(
                     f"Training was interrupted in epoch {n_finished + 1} of {self.max_epochs}: "
-                    "the model is usable, but may not be done. Fit again with the same checkpoint "
-                    "to go on where it was, or with warm_start=True from these weights.",
+                    f"the model is usable, but may not be done. Fit again, {again}.",
                     UserWarning,
                     stacklevel=2,
                 )

@@ -64,7 +64,7 @@ def assert_equal(clf, other):
         {"callbacks": [LRScheduler("StepLR", step_size=2, gamma=0.5)]},
         {"callbacks": [("schedule", LRScheduler(StepLR, step_size=3, step_every="batch"))]},
     ],
-    ids=str,
+    ids=["default", "random token", "mean", "early stopping", "schedule", "schedule by batch"],
 )
 def test_a_fit_that_goes_on_from_its_checkpoint_ends_as_one_that_never_failed(params, data, path):
     X, y = data
@@ -106,7 +106,7 @@ def test_an_interrupt_keeps_the_checkpoint_and_the_same_call_goes_on(data, path,
             raise KeyboardInterrupt
 
     monkeypatch.setattr(_checkpoint.Checkpoint, "epoch_done", interrupt)
-    with pytest.warns(UserWarning, match="with the same checkpoint"):
+    with pytest.warns(UserWarning, match="Fit again, with checkpoint=.* to go on where it was"):
         clf.fit(*data, checkpoint=path)
     monkeypatch.undo()
     assert clf.n_iter_ == 5
@@ -269,6 +269,17 @@ def test_short_epochs_are_not_written_each(data, path, monkeypatch):
     )
     small().fit(*data, checkpoint=path)
     assert n_epochs == [0]
+
+
+def test_a_history_of_any_length_has_room_in_the_file(data, path):
+    class ManyEpochs(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            if len(net.history) == 2:
+                net.history.extend(dict(net.history[-1]) for _ in range(20_000))
+
+    clf = small(callbacks=[ManyEpochs()])
+    crash(clf, data, path, epoch=20_004)
+    assert clf.fit(*data, checkpoint=path).n_iter_ == 20_003
 
 
 def test_a_search_fits_every_candidate_with_one_checkpoint_after_the_other(data, path):

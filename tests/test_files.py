@@ -125,7 +125,7 @@ def with_header(header, data=b""):
     [
         (b"", "truncated, or no safetensors"),
         (b"PK\x03\x04" * 100, "truncated, or no safetensors"),
-        (with_header(b" " * (MAX_HEADER + 1)), "a header of 1048577 bytes; at most"),
+        (with_header(b" " * (MAX_HEADER + 1)), "a header of 524289 bytes; at most"),
         (with_header(b"[" * 100_000), "its header is wrong"),
         (
             with_header({"x": {"dtype": "F32", "shape": [2**38], "data_offsets": [0, 2**40]}}),

@@ -8,6 +8,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from skorch.callbacks import Callback
 
 from sklearn_cls._batches import Batches, SequenceDataset
 from sklearn_cls._sequences import read_sequences
@@ -87,3 +88,46 @@ def test_training_data_are_kept_on_cuda():
     batches = Batches(dataset, 16, torch.device("cuda"))
     assert batches.kept.device.type == "cuda"
     assert next(iter(batches))[0]["x"].device.type == "cuda"
+
+
+def test_a_batch_the_gpu_has_no_room_for_is_learnt_in_parts():
+    X, y = bumps(n=256, n_steps=400)
+    sizes = {"d_model": 256, "n_heads": 4, "dim_feedforward": 1024, "depth": 4, "patch_size": 1}
+    clf = small(device="cuda", precision="float32", batch_size=256, max_epochs=1, **sizes)
+    _, total = torch.cuda.mem_get_info()
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(2 * 2**30 / total)
+    try:
+        with pytest.warns(UserWarning, match="Out of memory on cuda"):
+            clf.fit(X, y)
+        assert clf.net_.n_parts > 1
+        assert np.isfinite(clf.predict_proba(X)).all()
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+        torch.cuda.empty_cache()
+
+
+def test_a_fit_on_a_gpu_goes_on_from_its_checkpoint(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("sklearn_cls._checkpoint.INTERVAL", 0.0)
+    monkeypatch.setattr("sklearn_cls._checkpoint.SHARE", np.inf)
+
+    class Crash(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            if len(net.history) == 5:
+                raise ZeroDivisionError
+
+    params = {"device": "cuda", "precision": "float32", "embedding": "linear"}
+    with pytest.raises(ZeroDivisionError):
+        small(callbacks=[Crash()], **params).fit(*data, checkpoint=tmp_path / "checkpoint")
+    resumed = small(**params).fit(*data, checkpoint=tmp_path / "checkpoint")
+    whole = small(**params).fit(*data)
+    assert resumed.n_iter_ == 8
+    np.testing.assert_allclose(resumed.loss_curve_, whole.loss_curve_, rtol=1e-3)
+
+
+def test_a_model_saved_on_a_gpu_loads_on_the_cpu(data, tmp_path):
+    clf = small(device="cuda", precision="float32").fit(*data)
+    clf.save(tmp_path / "model")
+    loaded = type(clf).load(tmp_path / "model", device="cpu")
+    assert loaded.device_.type == "cpu"
+    np.testing.assert_allclose(loaded.predict_proba(data[0]), clf.predict_proba(data[0]), atol=1e-4)
