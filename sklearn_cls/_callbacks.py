@@ -6,6 +6,8 @@ from skorch.callbacks import Callback, EarlyStopping
 from skorch.utils import noop
 from tqdm.auto import tqdm
 
+TAKEN = ("epoch_timer", "train_loss", "valid_loss")  # names of what `Net` calls itself
+
 
 class StopTraining(KeyboardInterrupt):
     """What scikit-learn's callbacks ask for by returning True, and skorch's by an interrupt."""
@@ -84,6 +86,13 @@ def check_callbacks(callbacks):
             raise ValueError(
                 f"callbacks must be skorch callbacks, or tuples of a name and one, got {item!r}; "
                 "those of scikit-learn go to set_callbacks."
+            )
+    names = [item[0] for item in callbacks or [] if isinstance(item, tuple)]
+    for name in names:
+        if not isinstance(name, str) or names.count(name) > 1 or name in TAKEN:
+            raise ValueError(
+                f"callbacks must have names that differ, and none of {TAKEN}, got {name!r}; choose "
+                "another text."
             )
     return list(callbacks or [])
 

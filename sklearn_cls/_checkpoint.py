@@ -40,7 +40,7 @@ class Checkpoint:
 
     Parameters
     ----------
-    path : str, path-like or None
+    path : str or None
         Of the file; with None, nothing is done anywhere.
     identity : dict of str, or None
         What a fit must have in common with that of the file, see `identity_of`.
@@ -63,7 +63,7 @@ class Checkpoint:
         with open_file(self.path) as file:
             if file.document.get("checkpoint") != FORMAT:
                 raise ValueError(
-                    f"checkpoint={str(self.path)!r} is a file, but no checkpoint of format "
+                    f"checkpoint={self.path!r} is a file, but no checkpoint of format "
                     f"{FORMAT}; delete it, or name another."
                 )
             there = file.document.get("identity", {})
@@ -72,7 +72,7 @@ class Checkpoint:
                     is_data = name in ("X", "y", "sample_weight", "warm_start")
                     what = "another" if is_data else f"{there.get(name)}, not {value}"
                     raise ValueError(
-                        f"checkpoint={str(self.path)!r} is of another fit: there {name} is {what}. "
+                        f"checkpoint={self.path!r} is of another fit: there {name} is {what}. "
                         "Fit with what it was to go on, or delete the file to start anew."
                     )
             self.seed = file.document["seed"]
@@ -105,7 +105,7 @@ class Checkpoint:
             if not self.is_failing:
                 self.is_failing = True
                 warnings.warn(
-                    f"checkpoint={str(self.path)!r} could not be written after epoch "
+                    f"checkpoint={self.path!r} could not be written after epoch "
                     f"{len(net.history)}: {error}. The fit goes on, and tries again later.",
                     UserWarning,
                     stacklevel=2,
@@ -144,7 +144,8 @@ def open_checkpoint(path, estimator, data, device, start):
         return Checkpoint()
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"checkpoint must be the path of a file or None, got {path!r}.")
-    return Checkpoint(path, identity_of(estimator, data, device, start))
+    # Absolute, so that it is the same file wherever a callback changes to.
+    return Checkpoint(os.path.abspath(path), identity_of(estimator, data, device, start))
 
 
 def identity_of(estimator, data, device, start):

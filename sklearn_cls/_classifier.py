@@ -29,7 +29,7 @@ from sklearn_cls._encoder import ACTIVATIONS, POOLINGS
 from sklearn_cls._plan import check_together, plan_network, plan_training
 from sklearn_cls._runtime import draw_seed, gradients, resolve_device
 from sklearn_cls._sequences import check_sequences
-from sklearn_cls._targets import check_targets, hold_out
+from sklearn_cls._targets import check_labels, check_targets, hold_out
 
 AT_LEAST_1 = Interval(Integral, 1, None, closed="left")
 AUTO = StrOptions({"auto"})
@@ -690,7 +690,7 @@ class CLSTransformerClassifier(
 
     def _check_classes(self, classes):
         """Check the classes of a later call to `partial_fit` and return those of the first."""
-        given = self.classes_ if classes is None else np.unique(classes)
+        given = self.classes_ if classes is None else np.unique(check_labels(classes, "classes"))
         if not np.array_equal(given, self.classes_):
             raise ValueError(
                 f"classes={given.tolist()} differ from those of the first call to partial_fit, "

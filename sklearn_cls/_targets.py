@@ -25,16 +25,10 @@ def check_targets(estimator, sequences, y, sample_weight, classes=None, *, is_pa
             f"This {type(estimator).__name__} estimator requires y to be passed, but the target "
             "y is None."
         )
+    y = check_labels(y, "y")
     with naming("y"):
-        refuse_masked(y)
-        y = column_or_1d(y, warn=True)
-        if not _is_bytes(y):  # which scikit-learn refuses
-            assert_all_finite(y, input_name="y")
-            with np.errstate(invalid="ignore"):  # of floats beyond all integers
-                check_classification_targets(y)
         check_consistent_length(sequences, y)
-    with naming("y" if classes is None else "classes"):
-        encoder = LabelEncoder().fit(y if classes is None else column_or_1d(classes))
+    encoder = LabelEncoder().fit(y if classes is None else check_labels(classes, "classes"))
     unknown = [label for label in np.unique(y) if label not in encoder.classes_]
     if unknown:
         raise ValueError(
@@ -77,6 +71,19 @@ def _is_bytes(y):
     return y.dtype.kind == "S" or (
         y.dtype == object and len(y) > 0 and all(isinstance(label, bytes) for label in y)
     )
+
+
+def check_labels(labels, name):
+    """Return labels as an array (n,) of classes."""
+    with naming(name):
+        refuse_masked(labels)
+        labels = column_or_1d(labels, warn=True)
+        if not _is_bytes(labels):  # which scikit-learn refuses
+            assert_all_finite(labels, input_name=name)
+            with np.errstate(invalid="ignore"):  # of floats beyond all integers
+                # Scikit-learn warns of many labels that are all different, as `classes` are.
+                check_classification_targets(labels if name == "y" else np.repeat(labels, 2))
+    return labels
 
 
 def class_weights(class_weight, codes, classes):

@@ -318,7 +318,7 @@ class Net(NeuralNetClassifier):
                 if checkpoint.path is None:
                     again = "or go on from these weights with warm_start=True"
                 else:
-                    again = f"with checkpoint={str(checkpoint.path)!r} to go on where it was"
+                    again = f"with checkpoint={checkpoint.path!r} to go on where it was"
                 warnings.warn(
                     f"Training was interrupted in epoch {n_finished + 1} of {self.max_epochs}: "
                     f"the model is usable, but may not be done. Fit again, {again}.",

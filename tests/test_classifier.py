@@ -409,6 +409,14 @@ def test_partial_fit_knows_classes_its_first_part_lacks(data):
         small().partial_fit(X[y == 0], y[y == 0])
 
 
+@pytest.mark.parametrize("classes", [[[0], [0, 1]], np.eye(2), [np.nan, 1.0], [{1}, {2}], 3])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_classes_that_are_none_are_named(classes, is_first, data):
+    clf = small() if is_first else small().partial_fit(*data)
+    with pytest.raises((ValueError, TypeError), match=r"\bclasses\b"):
+        clf.partial_fit(*data, classes=classes)
+
+
 def test_partial_fit_keeps_the_moments_of_the_optimiser(data):
     clf = small().partial_fit(*data)
     steps = next(iter(clf.net_.optimizer_.state.values()))["step"]

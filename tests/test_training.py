@@ -208,6 +208,15 @@ def test_callbacks_that_are_none_are_named(what, data):
         small(callbacks=what).fit(*data)
 
 
+@pytest.mark.parametrize("names", [("a", "a"), ("train_loss",), (3,)])
+def test_names_of_callbacks_that_are_taken_or_no_text_are_named(names, data):
+    callbacks = [(name, skorch_callbacks.Callback()) for name in names]
+    with pytest.raises(
+        ValueError, match=f"callbacks must have names that differ.*got {names[0]!r}"
+    ):
+        small(callbacks=callbacks).fit(*data)
+
+
 def test_a_callback_that_stops_before_the_first_epoch_leaves_no_model(data):
     class StopAtOnce(skorch_callbacks.Callback):
         def on_batch_end(self, net, **kwargs):
