@@ -11,7 +11,6 @@ import time
 import warnings
 from contextlib import suppress
 from itertools import chain
-from numbers import Integral
 
 import numpy as np
 
@@ -30,6 +29,7 @@ from sklearn_cls._training import from_columns, to_columns
 FORMAT = 1
 INTERVAL = 5.0  # seconds between two writes, at least
 SHARE = 0.05  # of the time that writing may take
+MAX_HEADER = 2**26  # bytes: no stranger's file, and deep networks have many moments
 UNIMPORTANT = {"callbacks", "class_weight", "device", "n_jobs", "verbose", "warm_start"}
 
 
@@ -60,7 +60,7 @@ class Checkpoint:
 
     def read(self):
         """Learn from the file how far the fit is."""
-        with open_file(self.path) as file:
+        with open_file(self.path, MAX_HEADER) as file:
             if file.document.get("checkpoint") != FORMAT:
                 raise ValueError(
                     f"checkpoint={self.path!r} is a file, but no checkpoint of format "
@@ -78,10 +78,9 @@ class Checkpoint:
             self.seed = file.document["seed"]
             self.state = unflatten(file.document["state"], file.tensors())
 
-    def seed_of(self, random_state, seed):
-        """Return the seed of the fit: that of the file, if `random_state` gave `seed` by chance."""
-        is_repeated = isinstance(random_state, Integral) or self.seed is None
-        self.seed = seed if is_repeated else self.seed
+    def seed_of(self, seed):
+        """Return the seed of the fit: that of the file, if there is one."""
+        self.seed = seed if self.seed is None else self.seed
         return self.seed
 
     def start(self, net, batches):
@@ -120,7 +119,7 @@ class Checkpoint:
             "seed": self.seed,
             "state": flatten(state_of(net, batches), tensors, "state"),
         }
-        write_file(self.path, document, tensors)
+        write_file(self.path, document, tensors, MAX_HEADER)
         self.n_epochs, end = len(net.history), time.monotonic()
         self.due = end + max(INTERVAL, (end - start) / SHARE)
 
@@ -144,8 +143,8 @@ def open_checkpoint(path, estimator, data, device, start):
         return Checkpoint()
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"checkpoint must be the path of a file or None, got {path!r}.")
-    # Absolute, so that it is the same file wherever a callback changes to.
-    return Checkpoint(os.path.abspath(path), identity_of(estimator, data, device, start))
+    # Real, so that it is the same file wherever a callback changes to, and not a link to it.
+    return Checkpoint(os.path.realpath(path), identity_of(estimator, data, device, start))
 
 
 def identity_of(estimator, data, device, start):
@@ -159,7 +158,9 @@ def identity_of(estimator, data, device, start):
         "X": sha256(chain([data.lengths], data.sequences.chunks(data.rows))),
         "y": f"{estimator.classes_.tolist()} {sha256([data.y, data.rows])}",
         "sample_weight": sha256([data.weights]),
-        "warm_start": sha256(value.cpu().numpy() for value in weights.values()),
+        # An interrupted fit leaves other weights, and goes on with those of the file.
+        "warm_start": getattr(start, "goes_on_from", None)
+        or sha256(value.cpu().numpy() for value in weights.values()),
     }
 
 
@@ -188,8 +189,9 @@ def state_of(net, batches):
         "generators": [generator.get_state() for generator in generators(net.module_)],
         "batches": batches.random_state(),
         "n_parts": net.n_parts,
+        "n_epochs_before": net.n_epochs_before,
         "history": to_columns([plain(row) for row in net.finished_epochs()]),
-        "callbacks": {name: remembered(callback) for name, callback in net.callbacks_},
+        "callbacks": {key_of(item): remembered(item[1]) for item in net.callbacks_},
     }
 
 
@@ -201,14 +203,20 @@ def restore(net, batches, state):
     for generator, its_state in zip(generators(net.module_), state["generators"], strict=True):
         generator.set_state(its_state)
     batches.set_random_state(state["batches"])
-    net.n_parts = state["n_parts"]
+    net.n_parts, net.n_epochs_before = state["n_parts"], state["n_epochs_before"]
     net.history.extend({**row, "batches": []} for row in from_columns(state["history"]))
-    for name, callback in net.callbacks_:
-        for attribute, (kind, value) in state["callbacks"].get(name, {}).items():
+    for item in net.callbacks_:
+        for attribute, (kind, value) in state["callbacks"].get(key_of(item), {}).items():
             if kind == "value":
-                setattr(callback, attribute, value)
+                setattr(item[1], attribute, value)
             else:
-                getattr(callback, attribute).load_state_dict(value)
+                getattr(item[1], attribute).load_state_dict(value)
+
+
+def key_of(item):
+    """Return what tells a callback from the others: its name and kind."""
+    name, callback = item
+    return f"{name}: {type(callback).__qualname__}"
 
 
 def remembered(callback):

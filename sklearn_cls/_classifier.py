@@ -392,7 +392,7 @@ class CLSTransformerClassifier(
             self.classes_, data = check_targets(self, sequences, y, sample_weight, classes)
             checkpoint = open_checkpoint(checkpoint, self, data, device, start)
             seed = draw_seed(self.random_state, 0 if start is None else start.n_epochs_so_far)
-            seed = checkpoint.seed_of(self.random_state, seed)
+            seed = checkpoint.seed_of(seed)
             train, valid = data, None
             if self.early_stopping:
                 train, valid = hold_out(data, self.validation_fraction, seed)

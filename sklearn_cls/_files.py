@@ -20,7 +20,7 @@ DOCUMENT, CHECKSUM = "sklearn_cls", "sha256"
 MAX_HEADER = 2**19  # bytes: the names of 5,000 tensors; whatever they say, read within a second
 
 
-def write_file(path, document, tensors):
+def write_file(path, document, tensors, max_header=MAX_HEADER):
     """Replace `path` by a file of a JSON `document` and `tensors`, all of it or nothing.
 
     It is written beside `path`, flushed to the disk and renamed: whatever happens meanwhile,
@@ -29,9 +29,9 @@ def write_file(path, document, tensors):
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(document)
     data = save(tensors, {DOCUMENT: text, CHECKSUM: checksum(text, tensors)})
-    if int.from_bytes(data[:8], "little") > MAX_HEADER:
+    if int.from_bytes(data[:8], "little") > max_header:
         raise ValueError(
-            f"The header of {path} would take more than {MAX_HEADER} bytes; joblib.dump has no "
+            f"The header of {path} would take more than {max_header} bytes; joblib.dump has no "
             "such limit."
         )
     path = os.path.realpath(path)
@@ -59,7 +59,7 @@ def remove_parts(path):
     """Remove what processes that were killed while writing `path` have left beside it."""
     folder, name = os.path.split(os.path.realpath(path))
     for other in os.listdir(folder):
-        if other.startswith(f".{name}.") and other.endswith(".part"):
+        if re.fullmatch(rf"\.{re.escape(name)}\.[0-9a-f]{{8}}\.part", other):
             with suppress(OSError):
                 os.remove(os.path.join(folder, other))
 
@@ -105,7 +105,7 @@ class TensorFile:
 
 
 @contextmanager
-def open_file(path):
+def open_file(path, max_header=MAX_HEADER):
     """Open a file of `write_file`; FileError says what is wrong with another."""
     path = os.fspath(path)
     with open(path, "rb") as file:
@@ -116,8 +116,8 @@ def open_file(path):
             f"{path} is truncated, or no safetensors file: its {size} bytes have no room for a "
             f"header of {header}."
         )
-    if header > MAX_HEADER:
-        raise FileError(f"{path} has a header of {header} bytes; at most {MAX_HEADER} are read.")
+    if header > max_header:
+        raise FileError(f"{path} has a header of {header} bytes; at most {max_header} are read.")
     try:
         with safe_open(path, framework="pt") as file:
             yield TensorFile(path, file)

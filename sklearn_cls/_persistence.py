@@ -158,17 +158,22 @@ def read_network(cls, document, n_tensors):
     known = {name: cls._parameter_constraints[name] for name in (*ARCHITECTURE, "dropout")}
     network = {name: from_json(document[name]) for name in (*known, *READ_OFF)}
     validate_parameter_constraints({**known, **READ_OFF_CONSTRAINTS}, network, cls.__name__)
-    if network["depth"] > n_tensors:  # building them would take forever
+    if network["depth"] > n_tensors:  # naming them all would take forever
         raise ValueError(f"depth={network['depth']} does not fit {n_tensors} tensors.")
     return network
 
 
 def layout(network):
     """Return the shape and dtype of every tensor of the network, without building it."""
-    with torch.device("meta"):
-        state = CLSEncoder(**network).state_dict()
-    names = {torch.float32: "F32", torch.int64: "I64"}
-    return {name: (tuple(value.shape), names[value.dtype]) for name, value in state.items()}
+    with torch.device("meta"):  # of one block, as all are alike and many take long to build
+        state = CLSEncoder(**{**network, "depth": 1}).state_dict()
+    result = {}
+    for name, value in state.items():
+        described = (tuple(value.shape), "F32" if value.is_floating_point() else "I64")
+        n_alike = network["depth"] if name.startswith("blocks.0.") else 1
+        for i in range(n_alike):
+            result[name.replace("blocks.0.", f"blocks.{i}.")] = described
+    return result
 
 
 def check_layout(file, expected):

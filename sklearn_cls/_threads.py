@@ -28,6 +28,7 @@ def number_of_threads(n_jobs, n_useful):
         raise ValueError("n_jobs must be None, a number of threads, or -1 for all cores; got 0.")
     if n_jobs is None:
         return max(1, min(int(n_useful), torch.get_num_threads()))
+    n_jobs = int(n_jobs)  # NumPy's is nothing that ctypes takes
     return n_jobs if n_jobs > 0 else max(1, joblib.cpu_count() + 1 + n_jobs)
 
 

@@ -78,6 +78,7 @@ class Net(NeuralNetClassifier):
         self.n_updates, self.n_epochs_before = n_updates, n_epochs_before
         super().__init__(*args, **kwargs)
         self.n_parts = 1  # in which a batch is computed, where memory is short
+        self.goes_on_from = None  # SHA-256 of the weights at the start of an interrupted training
 
     @property
     def _default_callbacks(self):
@@ -273,7 +274,8 @@ class Net(NeuralNetClassifier):
                     "values in X."
                 )
         if training:
-            largest = max(p.detach().abs().amax() for p in self.module_.parameters()).item()
+            of_each = [p.detach().abs().amax() for p in self.module_.parameters()]
+            largest = torch.stack(of_each).amax().item()  # NaN if one is
             if not largest <= LARGEST_WEIGHT:
                 raise Diverged(
                     f"A weight became {largest:.3g} in epoch {len(self.history)}; lower lr (now "
@@ -318,6 +320,7 @@ class Net(NeuralNetClassifier):
                 if checkpoint.path is None:
                     again = "or go on from these weights with warm_start=True"
                 else:
+                    self.goes_on_from = checkpoint.identity["warm_start"]
                     again = f"with checkpoint={checkpoint.path!r} to go on where it was"
                 warnings.warn(
                     f"Training was interrupted in epoch {n_finished + 1} of {self.max_epochs}: "
@@ -394,7 +397,8 @@ class Net(NeuralNetClassifier):
         with own_threads(1):
             self.initialize_module()
             self.initialize_criterion()
-            self.load_weights({name: torch.tensor(value) for name, value in weights.items()})
+            weights = {name: torch.from_numpy(np.array(value)) for name, value in weights.items()}
+            self.load_weights(weights)
         self.module_.eval()
 
     def load_weights(self, weights):
@@ -521,7 +525,9 @@ def to_columns(rows):
         return list(rows)
     if not all(isinstance(value, float | int) for value in rows[0].values()):
         return list(rows)
-    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    is_of_numbers = all(column.dtype != object for column in columns.values())
+    return columns if is_of_numbers else list(rows)  # some beyond 64 bits
 
 
 def from_columns(columns):

@@ -97,8 +97,15 @@ def test_a_warm_start_goes_on_from_its_checkpoint(data, path, tmp_path):
         small(warm_start=True).fit(*data, checkpoint=path)
 
 
-def test_an_interrupt_keeps_the_checkpoint_and_the_same_call_goes_on(data, path, monkeypatch):
-    clf, original = small(), _checkpoint.Checkpoint.epoch_done
+@pytest.mark.parametrize("n_fits_before", [None, 0, 1])
+def test_an_interrupt_keeps_the_checkpoint_and_the_same_call_goes_on(
+    n_fits_before, data, path, monkeypatch
+):
+    clf, whole = (small(warm_start=n_fits_before is not None) for _ in range(2))
+    for _ in range(n_fits_before or 0):
+        clf.fit(*data)
+        whole.fit(*data)
+    original = _checkpoint.Checkpoint.epoch_done
 
     def interrupt(checkpoint, net, batches):
         original(checkpoint, net, batches)
@@ -112,8 +119,10 @@ def test_an_interrupt_keeps_the_checkpoint_and_the_same_call_goes_on(data, path,
     assert clf.n_iter_ == 5
     assert path.exists()
     clf.fit(*data, checkpoint=path)
-    assert_equal(clf, small().fit(*data))
+    assert_equal(clf, whole.fit(*data))
+    assert clf.net_.n_epochs_so_far == whole.net_.n_epochs_so_far
     assert not path.exists()
+    assert_equal(clf.fit(*data, checkpoint=path), whole.fit(*data))
 
 
 def test_a_callback_that_ends_the_training_is_not_asked_twice(data, path):
@@ -280,6 +289,50 @@ def test_a_history_of_any_length_has_room_in_the_file(data, path):
     clf = small(callbacks=[ManyEpochs()])
     crash(clf, data, path, epoch=20_004)
     assert clf.fit(*data, checkpoint=path).n_iter_ == 20_003
+
+
+def test_a_deep_network_and_a_history_of_text_have_room_in_the_file(data, path):
+    class Note(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            net.history.record("note", "x" * 1_000_000)
+
+    X, y = data
+    sizes = {"depth": 30, "d_model": 4, "n_heads": 1, "dim_feedforward": 4, "max_epochs": 2}
+    clf = small(callbacks=[Note(), Crash(2)], **sizes)
+    with pytest.raises(ZeroDivisionError):
+        clf.fit(X, y, checkpoint=path)
+    assert path.stat().st_size > 1_000_000
+    assert small(**sizes).fit(X, y, checkpoint=path).n_iter_ == 2
+
+
+def test_a_number_of_any_size_may_be_recorded(data, path, tmp_path):
+    class Note(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            net.history.record("number", 2**70)
+
+    clf = small(callbacks=[Note()]).fit(*data, checkpoint=path)
+    clf.set_params(callbacks=None).save(tmp_path / "model")
+    assert type(clf).load(tmp_path / "model").history_[-1]["number"] == 2**70
+
+
+def test_a_callback_of_another_kind_begins_anew(data, path):
+    crash(small(callbacks=[("mine", LRScheduler("StepLR", step_size=2))]), data, path)
+    small(callbacks=[("mine", Callback())]).fit(*data, checkpoint=path)
+    assert not path.exists()
+
+
+def test_a_link_and_a_folder_that_is_left_are_followed(data, path, tmp_path, monkeypatch):
+    class Leave(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            os.chdir("/")
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("target")
+    crash(small(callbacks=[Leave()]), data, "link")
+    assert (tmp_path / "target").is_file()
+    monkeypatch.chdir(tmp_path)
+    small(callbacks=[Leave()]).fit(*data, checkpoint="link")
+    assert os.listdir(tmp_path) == ["link"]
 
 
 def test_a_search_fits_every_candidate_with_one_checkpoint_after_the_other(data, path):

@@ -108,6 +108,16 @@ def test_a_training_that_diverges_names_the_epoch_and_leaves_the_estimator_as_it
     assert np.array_equal(clf.predict_proba(data[0]), before)
 
 
+def test_a_gradient_that_is_no_number_in_the_last_update_is_a_divergence(data):
+    class Spoil(Callback):
+        def on_grad_computed(self, net, named_parameters, training=False, **kwargs):
+            if len(net.history) == 2 and len(net.history[-1]["batches"]) == 4:
+                dict(named_parameters)["head.weight"].grad[0] = torch.inf
+
+    with pytest.raises(ValueError, match="A weight became nan in epoch 2"):
+        small(max_epochs=2, callbacks=[Spoil()]).fit(*data)
+
+
 @pytest.mark.parametrize("fails_in", range(1, 13))
 def test_an_interrupt_at_any_batch_leaves_a_usable_model_or_none(fails_in, data, monkeypatch):
     n_calls, embed = [], CLSEncoder.embed

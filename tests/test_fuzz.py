@@ -320,7 +320,7 @@ PARAMETERS = {
     "device": st.sampled_from(["auto", "cpu", torch.device("cpu")]),
     "precision": st.sampled_from(["auto", "float32", "bfloat16"]),
     "compile": st.just(False),
-    "n_jobs": st.sampled_from([None, 1, 1, 1, 2, -99]),
+    "n_jobs": st.sampled_from([None, 1, 1, np.int64(1), 2, -99]),
     "callbacks": st.sampled_from([None, [], (), [Callback], [("a", Callback())]]),
     "random_state": st.sampled_from([None, 0, 2**32 - 1]) | st.builds(np.random.RandomState),
     "verbose": st.sampled_from([0, False, 1]),

@@ -3,6 +3,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -261,6 +262,34 @@ def test_positions_that_a_header_merely_claims_take_no_memory(path, data):
     clf = CLSTransformerClassifier.load(path)
     assert len(clf.module_.embedding.place) == 2**14
     clf.predict(data[0])
+
+
+def test_a_document_of_many_blocks_is_refused_before_they_are_built(path):
+    changed(path, set_in("network", "depth", value=3000))
+    with safe_open(path, framework="pt") as file:
+        document = json.loads(file.metadata()[DOCUMENT])
+    write_file(path, document, {str(i): torch.zeros(0) for i in range(3000)})
+    start = time.process_time()
+    with pytest.raises(ValueError, match="does not have the tensors"):
+        CLSTransformerClassifier.load(path)
+    assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize("where", ["meta", "float64"])
+def test_a_default_device_or_dtype_of_the_caller_changes_nothing(where, path, fitted, data):
+    pickled = pickle.dumps(fitted)
+    try:
+        if where == "meta":
+            torch.set_default_device("meta")
+        else:
+            torch.set_default_dtype(torch.float64)
+        for loaded in (CLSTransformerClassifier.load(path), pickle.loads(pickled)):
+            np.testing.assert_allclose(
+                loaded.predict_proba(data[0]), fitted.predict_proba(data[0]), atol=1e-5
+            )
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
 
 
 def test_weights_with_a_bit_flipped_are_refused(path):

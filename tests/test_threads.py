@@ -24,12 +24,21 @@ def four_threads():
 
 @pytest.mark.parametrize(
     ("n_jobs", "n_useful", "n_threads"),
-    [(None, 0.1, 1), (None, 1.9, 1), (None, 2, 2), (None, 100, 4), (1, 100, 1), (3, 0.1, 3)],
+    [
+        (None, 0.1, 1),
+        (None, 1.9, 1),
+        (None, 2, 2),
+        (None, 100, 4),
+        (1, 100, 1),
+        (3, 0.1, 3),
+        (np.int64(2), 1, 2),
+    ],
 )
 def test_there_are_as_many_threads_as_the_work_is_worth_unless_n_jobs_says_how_many(
     n_jobs, n_useful, n_threads, four_threads
 ):
     assert number_of_threads(n_jobs, n_useful) == n_threads
+    assert type(number_of_threads(n_jobs, n_useful)) is int
     assert number_of_threads(-1, n_useful) >= 1
     with pytest.raises(ValueError, match="n_jobs must be None, a number of threads, or -1"):
         number_of_threads(0, n_useful)
