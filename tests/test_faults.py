@@ -118,8 +118,18 @@ def test_a_gradient_that_is_no_number_in_the_last_update_is_a_divergence(data):
         small(max_epochs=2, callbacks=[Spoil()]).fit(*data)
 
 
+@pytest.fixture
+def ctrl_c():
+    """Let an interrupt interrupt: a process in the background begins with deaf ears."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("fails_in", range(1, 13))
-def test_an_interrupt_at_any_batch_leaves_a_usable_model_or_none(fails_in, data, monkeypatch):
+def test_an_interrupt_at_any_batch_leaves_a_usable_model_or_none(
+    fails_in, ctrl_c, data, monkeypatch
+):
     n_calls, embed = [], CLSEncoder.embed
 
     def interrupted(self, x, is_padding=None):
