@@ -98,7 +98,8 @@ class TensorFile:
 
     def tensors(self):
         """Return the tensors by name, if they and the document are what was written."""
-        tensors = {name: self.file.get_tensor(name) for name in self.layout}
+        with torch.device("cpu"):  # whatever the caller's default is
+            tensors = {name: self.file.get_tensor(name) for name in self.layout}
         if checksum(self.text, tensors) != self.expected:
             raise damaged(self.path, "its SHA-256 is not what was written")
         return tensors

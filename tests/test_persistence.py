@@ -265,10 +265,10 @@ def test_positions_that_a_header_merely_claims_take_no_memory(path, data):
 
 
 def test_a_document_of_many_blocks_is_refused_before_they_are_built(path):
-    changed(path, set_in("network", "depth", value=3000))
+    changed(path, set_in("network", "depth", value=1000))
     with safe_open(path, framework="pt") as file:
         document = json.loads(file.metadata()[DOCUMENT])
-    write_file(path, document, {str(i): torch.zeros(0) for i in range(3000)})
+    write_file(path, document, {str(i): torch.zeros(0) for i in range(1000)})
     start = time.process_time()
     with pytest.raises(ValueError, match="does not have the tensors"):
         CLSTransformerClassifier.load(path)
