@@ -1,6 +1,17 @@
 """A scikit-learn transformer classifier of sequences that reads each into one [CLS] vector."""
 
 from sklearn_cls._classifier import CLSTransformerClassifier
+from sklearn_cls._display_attention import CLSAttentionDisplay
+from sklearn_cls._display_embedding import EmbeddingDisplay
+from sklearn_cls._display_strategy import StrategyDisplay
+from sklearn_cls._display_training import TrainingDisplay
 from sklearn_cls._version import __version__
 
-__all__ = ["CLSTransformerClassifier", "__version__"]
+__all__ = [
+    "CLSAttentionDisplay",
+    "CLSTransformerClassifier",
+    "EmbeddingDisplay",
+    "StrategyDisplay",
+    "TrainingDisplay",
+    "__version__",
+]

@@ -14,13 +14,12 @@ import skorch
 import torch
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split
 
-from sklearn_cls import CLSTransformerClassifier, __version__
+from sklearn_cls import CLSTransformerClassifier, StrategyDisplay, __version__
 from sklearn_cls.datasets import load_digit_sequences
 
 STRATEGIES = ("learned", "zeros", "fixed", "random")
 DEPTHS = (1, 2, 4)
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")  # Okabe and Ito, told apart by everyone
-MARKERS = ("o", "s", "^", "D")  # and in grey
+BLUE = "#0072B2"
 
 
 def main(folder="demo", depths=DEPTHS, **params):
@@ -60,7 +59,7 @@ def main(folder="demo", depths=DEPTHS, **params):
     results = results[[*columns, *(f"split{i}_test_score" for i in range(3)), "mean_fit_time"]]
     results.to_csv(folder / "results.csv", index=False)
     search.best_estimator_.save(folder / "model.safetensors")
-    draw(results, search.best_estimator_, X_test, y_test).savefig(folder / "figure.png", dpi=150)
+    draw(search, X_test, y_test).savefig(folder / "figure.png", dpi=150)
 
     print(f"\nAccuracy in cross-validation, mean ± deviation over folds:\n\n{table(results)}\n")
     best = search.best_params_
@@ -115,35 +114,22 @@ def conclusion(results):
     )
 
 
-def draw(results, clf, X, y):
-    """Return the figure: error by strategy and depth, and which rows [CLS] reads."""
+def draw(search, X, y):
+    """Return the figure: accuracy by strategy and depth, and which rows [CLS] reads."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 3.8), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(5, 6))
-    ax = left.subplots()
-    depths = sorted(results["depth"].unique())
-    for i, (strategy, color, marker) in enumerate(zip(STRATEGIES, COLORS, MARKERS, strict=True)):
-        rows = results[results["cls_strategy"] == strategy].sort_values("depth")
-        x = np.arange(len(depths)) + 0.06 * (i - 1.5)  # side by side, so that bars stay apart
-        style = {"color": color, "marker": marker, "capsize": 3, "label": strategy}
-        ax.errorbar(x, 1 - rows["mean_test_score"], rows["std_test_score"], **style)
-    ax.set_yscale("log")  # errors from 2 to 40 %
-    ticks = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-    ax.set_yticks(ticks, [f"{tick:.0%}" for tick in ticks])
-    ax.minorticks_off()
-    ax.set_xticks(range(len(depths)), depths)
-    ax.set(xlabel="depth (blocks)", ylabel="error, mean and deviation over 3 folds")
-    ax.set_title("Value of the [CLS] token")
-    ax.legend(title="cls_strategy")
+    StrategyDisplay.from_estimator(search, ax=left.subplots())
 
+    clf = search.best_estimator_
     attention = clf.cls_attention(X)[:, -1].mean(1)  # (n, 8): last block, mean of heads
     of_digits = [attention[y == digit].mean(0) for digit in range(10)]
     right.suptitle("What [CLS] reads: attention to each row of the mean digit")
     for digit, ax in enumerate(right.subplots(2, 5).flat):
         ax.imshow(X[y == digit].mean(0), cmap="Greys")
         widths = 5 * of_digits[digit] / np.max(of_digits)
-        ax.barh(np.arange(8), widths, left=7.8, height=0.8, color=COLORS[0])
+        ax.barh(np.arange(8), widths, left=7.8, height=0.8, color=BLUE)
         ax.set(xlim=(-0.5, 13), xticks=[], yticks=[], title=str(digit))
         ax.spines[:].set_visible(False)
     return figure

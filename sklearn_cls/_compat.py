@@ -1,6 +1,7 @@
 """What scikit-learn keeps private or has only in newer versions: imported nowhere else."""
 
 from sklearn.base import _fit_context as fit_context
+from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._param_validation import Interval as SklearnInterval
 from sklearn.utils._param_validation import (
     StrOptions,
@@ -14,8 +15,9 @@ from sklearn.utils.validation import (
 )
 
 try:
-    from sklearn.callback import CallbackSupportMixin, with_callbacks
+    from sklearn.callback import CallbackSupportMixin, ScoringMonitor, with_callbacks
 except ImportError:  # scikit-learn < 1.9: estimators have no callbacks, so nobody is told
+    ScoringMonitor = None
 
     class _NoContext:
         def subcontext(self, **kwargs):
@@ -52,8 +54,10 @@ class Interval(SklearnInterval):
 __all__ = [
     "CallbackSupportMixin",
     "Interval",
+    "ScoringMonitor",
     "StrOptions",
     "check_feature_names",
+    "check_matplotlib_support",
     "check_sample_weight",
     "fit_context",
     "validate_parameter_constraints",

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.datasets import load_digits
+from sklearn.utils import check_random_state
 
-__all__ = ["from_channels_first", "load_digit_sequences", "load_ts"]
+__all__ = ["from_channels_first", "load_digit_sequences", "load_ts", "make_sequences"]
+
+RULES = ("marked", "spread", "order")
 
 MISSING = ("?", "nan")  # in a .ts file, in any case
 
@@ -34,6 +37,77 @@ def load_digit_sequences():
     """
     digits = load_digits()
     return digits.images.astype(np.float32), digits.target
+
+
+def make_sequences(rule, n_sequences=500, *, n_steps=24, random_state=None):
+    """Make sequences of which it is known what decides the class.
+
+    Parameters
+    ----------
+    rule : {"marked", "spread", "order"}
+        What decides which of the four classes a sequence is of:
+
+        - "marked": one step. Feature 0 is 1 there and 0 elsewhere; the class is the signs of the
+          other two features at this step. All other steps are noise.
+        - "spread": all steps alike. The two features are noise, around means of ±0.4 whose signs
+          are the class.
+        - "order": two pairs of events, each a peak of one of four features at a random step. The
+          class is which one of each pair comes first.
+
+    n_sequences : int, default=500
+        Sequences, of each class about a quarter.
+
+    n_steps : int, default=24
+        Steps of each, at least 2.
+
+    random_state : int, RandomState instance or None, default=None
+        An int makes the same sequences again.
+
+    Returns
+    -------
+    X : ndarray of shape (n_sequences, n_steps, n_features), float32
+        3 features if "marked", 2 if "spread", 4 if "order". Noise has deviation 1, in "order" 0.3.
+
+    y : ndarray of shape (n_sequences,), int
+        The classes, 0 to 3.
+
+    Raises
+    ------
+    ValueError
+        If there is no such rule, or `n_steps` is below 2.
+
+    Examples
+    --------
+    >>> from sklearn_cls.datasets import make_sequences
+    >>> X, y = make_sequences("marked", n_sequences=100, random_state=0)
+    >>> X.shape
+    (100, 24, 3)
+    >>> step = X[0, :, 0].argmax()  # of the mark
+    >>> (X[0, step, 1:] > 0).tolist(), int(y[0])
+    ([False, True], 1)
+    """
+    if rule not in RULES:
+        raise ValueError(f"rule must be one of {', '.join(map(repr, RULES))}, got {rule!r}.")
+    if n_steps < 2:
+        raise ValueError(f"n_steps must be at least 2, for an order of two, got {n_steps}.")
+    rng = check_random_state(random_state)
+    bits = rng.randint(2, size=(n_sequences, 2))  # of the class
+    if rule == "spread":
+        X = rng.normal(size=(n_sequences, n_steps, 2)) + 0.4 * (2 * bits[:, None] - 1)
+    elif rule == "marked":
+        X = np.zeros((n_sequences, n_steps, 3))
+        X[..., 1:] = rng.normal(size=(n_sequences, n_steps, 2))
+        rows, steps = np.arange(n_sequences), rng.randint(n_steps, size=n_sequences)
+        X[rows, steps, 0] = 1
+        X[rows, steps, 1:] = np.abs(X[rows, steps, 1:]) * (2 * bits - 1)
+    else:
+        X = rng.normal(scale=0.3, size=(n_sequences, n_steps, 4))
+        for x, pairs in zip(X, bits, strict=True):
+            for pair, bit in enumerate(pairs):
+                early, late = sorted(rng.choice(n_steps, 2, replace=False))
+                x[early, 2 * pair + bit] += 3
+                x[late, 2 * pair + 1 - bit] += 3
+    return X.astype(np.float32), bits @ (2, 1)
 
 
 def from_channels_first(X):

@@ -151,3 +151,51 @@ def test_a_list_of_channels_first_arrays_gives_the_predictions_of_the_array(fitt
     for form in (theirs, list(theirs)):
         ours = fitted.predict_proba(datasets.from_channels_first(form))
         np.testing.assert_allclose(ours, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", datasets.RULES)
+def test_made_sequences_are_of_four_classes_and_repeat(rule):
+    X, y = datasets.make_sequences(rule, 400, n_steps=12, random_state=0)
+    assert X.shape[:2] == (400, 12)
+    assert X.dtype == np.float32
+    assert np.bincount(y).min() > 70
+    X_again, y_again = datasets.make_sequences(rule, 400, n_steps=12, random_state=0)
+    np.testing.assert_array_equal(X, X_again)
+    np.testing.assert_array_equal(y, y_again)
+
+
+def test_a_marked_step_decides_and_all_others_say_nothing():
+    X, y = datasets.make_sequences("marked", 2000, random_state=0)
+    assert (X[..., 0].sum(1) == 1).all()
+    rows, steps = np.arange(2000), X[..., 0].argmax(1)
+    signs = X[rows, steps, 1:] > 0
+    np.testing.assert_array_equal(signs @ (2, 1), y)
+    others = X[X[..., 0] == 0][:, 1:].reshape(2000, 23, 2)
+    assert np.abs([others[y == k].mean((0, 1)) for k in range(4)]).max() < 0.05
+
+
+def test_spread_evidence_is_in_the_means_over_all_steps():
+    X, y = datasets.make_sequences("spread", 2000, random_state=0)
+    signs = X.mean(1) > 0
+    assert 0.93 < np.mean(signs @ (2, 1) == y) < 0.97  # each sign is right with p = 0.975
+    assert np.mean((X[:, 0] > 0) @ (2, 1) == y) < 0.5  # a single step tells little
+
+
+def test_the_order_of_events_decides_and_their_places_do_not():
+    X, y = datasets.make_sequences("order", 2000, random_state=0)
+    steps = X.argmax(1)  # of each event
+    bits = np.c_[steps[:, 1] < steps[:, 0], steps[:, 3] < steps[:, 2]]
+    assert np.mean(bits @ (2, 1) == y) > 0.99  # noise of deviation 0.3 may once be higher
+    assert np.abs(np.corrcoef(steps[:, 0] + steps[:, 1], y)[0, 1]) < 0.06
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"rule": "first"}, "rule must be one of 'marked', 'spread', 'order', got 'first'"),
+        ({"rule": "order", "n_steps": 1}, "n_steps must be at least 2, .* got 1"),
+    ],
+)
+def test_sequences_that_cannot_be_made_are_refused(params, message):
+    with pytest.raises(ValueError, match=message):
+        datasets.make_sequences(**params)

@@ -38,13 +38,13 @@ def test_the_figure_shows_the_table_and_the_attention(run):
     folder, search, _ = run
     X, y = demo.load_digit_sequences()
     results = pd.read_csv(folder / "results.csv")
-    figure = demo.draw(results, search.best_estimator_, X, y)
+    figure = demo.draw(search, X, y)
     accuracy, *digits = figure.axes
     assert accuracy.get_xlabel() == "depth (blocks)"
     assert [t.get_text() for t in accuracy.get_legend().get_texts()] == list(demo.STRATEGIES)
     drawn = [line[0].get_ydata()[0] for line in accuracy.containers]
     expected = results.set_index("cls_strategy")["mean_test_score"][list(demo.STRATEGIES)]
-    assert np.allclose(drawn, 1 - expected)
+    assert np.allclose(drawn, expected)
     assert [ax.get_title() for ax in digits] == [str(digit) for digit in range(10)]
     attention = search.best_estimator_.cls_attention(X[y == 3])[:, -1].mean((0, 1))
     widths = np.array([bar.get_width() for bar in digits[3].patches])
