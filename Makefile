@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python
 
-.PHONY: demo test test-floor fuzz kills long together lint format docs bench audit clean
+.PHONY: demo test test-floor fuzz kills long together lint format docs check-docs bench audit clean
 
 demo: .venv/ready
 	$(RUN) -m sklearn_cls
@@ -38,6 +38,10 @@ format: .venv/ready
 
 docs: .venv/ready-docs
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+# Debian's packages are chromium and chromium-driver.
+check-docs: docs .venv-browser/ready
+	.venv-browser/bin/python docs/check_pages.py
 
 bench: .venv/ready-bench
 	$(RUN) benchmarks/bench_readout.py --out benchmarks/readout.csv
@@ -80,5 +84,11 @@ audit: .venv-audit/ready
 	.venv-audit/bin/pip install --quiet pip-audit==2.10.1
 	touch $@
 
+.venv-browser/ready:
+	$(PYTHON) -m venv .venv-browser
+	.venv-browser/bin/pip install --quiet selenium==4.51.0
+	touch $@
+
 clean:
-	rm -rf .venv .venv-floor .venv-audit demo docs/_build docs/generated
+	rm -rf .venv .venv-floor .venv-audit .venv-browser
+	rm -rf demo docs/_build docs/auto_examples docs/generated

@@ -1,6 +1,9 @@
 import pytest
 import torch
 
+# Sphinx runs these.
+collect_ignore_glob = ["docs/*.py", "docs/auto_examples/*", "docs/generated/*"]
+
 
 @pytest.fixture(autouse=True)
 def _one_thread():

@@ -1,6 +1,12 @@
-"""Sphinx configuration."""
+"""Sphinx configuration; what takes more than a setting is in `docs/_sphinx.py`."""
+
+import sys
+from pathlib import Path
 
 import sklearn_cls
+from sklearn_cls._version import DOCUMENTATION
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 project = "sklearn_cls"
 author = "the sklearn_cls developers"
@@ -9,14 +15,53 @@ version = release = sklearn_cls.__version__
 
 extensions = [
     "sphinx.ext.autodoc",
-    "sphinx.ext.mathjax",
+    "sphinx.ext.autosummary",
     "numpydoc",
+    "sphinx_gallery.gen_gallery",
+    "_sphinx",
 ]
+exclude_patterns = ["_build", "_templates", "examples"]
+templates_path = ["_templates"]
+default_role = "literal"
+nitpicky = False
+smartquotes = False  # scikit-learn's links to parameters quote their types as they are
+
 html_theme = "pydata_sphinx_theme"
-html_theme_options = {"show_prev_next": False, "navigation_with_keys": False}
-exclude_patterns = ["_build"]
+html_theme_options = {
+    "header_links_before_dropdown": 4,
+    "navbar_persistent": ["search-button"],
+    "navigation_with_keys": False,
+    "show_prev_next": False,
+}
+html_title = project
+html_sidebars = {"*": []}  # pages that are alone in their section
+html_context = {"default_mode": "auto"}
+html_baseurl = DOCUMENTATION
+html_math_renderer = "mathml"
+html_favicon = "_static/favicon.svg"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
+
+add_module_names = False
+toc_object_entries_show_parents = "hide"
+autosummary_generate = True
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 numpydoc_xref_param_type = False
-default_role = "literal"
-nitpicky = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": "examples",
+    "gallery_dirs": "auto_examples",
+    "within_subsection_order": "_sphinx.reading_order",
+    "minigallery_sort_order": "_sphinx.reading_order",
+    "doc_module": "sklearn_cls",
+    "backreferences_dir": "generated/backreferences",
+    "reset_modules": ("matplotlib", "_sphinx.strictly"),
+    "reset_modules_order": "both",
+    "image_srcset": ["2x"],
+    "ignore_repr_types": r"matplotlib|sklearn_cls\._display",
+    "download_all_examples": False,
+    "show_signature": False,
+    "show_memory": False,
+    "write_computation_times": False,
+}

@@ -30,6 +30,7 @@ from sklearn_cls._plan import check_together, plan_network, plan_training
 from sklearn_cls._runtime import draw_seed, gradients, resolve_device
 from sklearn_cls._sequences import check_sequences
 from sklearn_cls._targets import check_labels, check_targets, hold_out
+from sklearn_cls._version import DOCUMENTATION
 
 AT_LEAST_1 = Interval(Integral, 1, None, closed="left")
 AUTO = StrOptions({"auto"})
@@ -268,6 +269,10 @@ class CLSTransformerClassifier(
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
+
+    # Where the diagram of scikit-learn links to.
+    _doc_link_module = "sklearn_cls"
+    _doc_link_template = DOCUMENTATION + "generated/{estimator_module}.{estimator_name}.html"
 
     def __init__(
         self,

@@ -1,0 +1,165 @@
+"""Visit every built page in a headless browser, as wide as a phone and as a desk.
+
+`make check-docs` runs it. It fails, and says where, if a link leads nowhere in the site, the
+console has errors (among them whatever comes from another site, which cannot be reached), an
+image is not shown, or a page scrolls sideways or is cut off.
+"""
+
+import argparse
+import base64
+import itertools
+import shutil
+import sys
+import tempfile
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote
+
+from selenium import webdriver
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+]
+SIZES = {"phone": (390, 844), "desk": (1280, 900)}
+NO_PAGES = ("_static", "_sources", "_downloads", "_images")
+
+LOOK = """
+const done = arguments[0];
+const page = document.documentElement;
+const images = [...document.images];
+images.forEach(image => image.loading = "eager");
+const name = e => `<${e.tagName.toLowerCase()} class="${e.getAttribute("class") || ""}"> ` +
+    (e.textContent || e.getAttribute("src") || "").trim().replace(/\\s+/g, " ").slice(0, 60);
+const scrolls = e => e.closest("pre, .pst-scrollable-table-container, .formula, .output_html");
+const box = e => e.getBoundingClientRect();
+const cut = e => box(e).width && box(e).right > page.clientWidth + 1 && !scrolls(e);
+Promise.all(images.map(image => image.decode().catch(() => 0))).then(() => done({
+    canonical: document.querySelector("link[rel=canonical]")?.href,
+    text: document.body.textContent.replace(/\\s+/g, ""),
+    targets: [...document.querySelectorAll("[id]")].map(e => e.id),
+    links: [...document.querySelectorAll("a[href]")].map(a => a.href),
+    missing: images.filter(image => !image.naturalWidth).map(name),
+    invisible: [...document.querySelectorAll("article :is(img, math)")]
+        .filter(e => !box(e).width || !box(e).height).map(name),
+    cut: [...document.querySelectorAll("article *")]
+        .filter(e => cut(e) && !cut(e.parentElement)).map(name),
+    sideways: page.scrollWidth - page.clientWidth,
+}));
+"""
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """A server of files that does not say what it served."""
+
+    def log_message(self, *args):
+        """Say nothing."""
+
+
+def serve(root):
+    """Serve a folder on a free port, and return its address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=root))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return f"http://127.0.0.1:{server.server_port}/"
+
+
+def open_browser(profile):
+    """Start Chromium with an empty profile, for which there is no other site."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        sys.exit("There is no Chromium: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in [*FLAGS, f"--user-data-dir={profile}"]:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    return webdriver.Chrome(options, webdriver.ChromeService(driver))
+
+
+def visit(browser, address, size):
+    """Open a page at a width, and return what is there to be seen."""
+    width, height = SIZES[size]
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": height, "deviceScaleFactor": 2, "mobile": size == "phone"},
+    )
+    browser.get(address)
+    seen = browser.execute_async_script(LOOK)
+    logged = browser.get_log("browser")
+    seen["errors"] = [entry["message"] for entry in logged if entry["level"] == "SEVERE"]
+    return seen
+
+
+def faults(seen):
+    """Yield what is wrong with a page as it is shown."""
+    yield from (f"console: {message}" for message in seen["errors"])
+    yield from (f"image not loaded: {image}" for image in seen["missing"])
+    yield from (f"invisible: {figure}" for figure in seen["invisible"])
+    yield from (f"cut off: {element}" for element in seen["cut"])
+    if seen["sideways"]:
+        yield f"scrolls sideways by {seen['sideways']} pixels"
+
+
+def leads_nowhere(root, pages, path, fragment):
+    """Return whether a link to a file of the site, or to a place on a page of it, is broken."""
+    if path == "" or path.endswith("/"):
+        path += "index.html"
+    if path not in pages:
+        return not (root / path).is_file()
+    place, _, text = fragment.partition(":~:text=")
+    if place and place not in pages[path]["targets"]:
+        return True
+    # As in the links of scikit-learn's diagrams: "name,-what follows".
+    return "".join(text.replace(",-", "").split()) not in pages[path]["text"]
+
+
+def main(root, screenshots=None):
+    """Visit all pages, print what is wrong, and return how much."""
+    names = sorted(str(path.relative_to(root)) for path in root.rglob("*.html"))
+    names = [name for name in names if not name.startswith(NO_PAGES)]
+    home, wrong, pages, elsewhere = serve(root), [], {}, set()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        browser = open_browser(profile)
+        for size, name in itertools.product(SIZES, names):
+            pages[name] = visit(browser, home + name, size)
+            wrong += [f"{name} ({size}): {fault}" for fault in faults(pages[name])]
+            if screenshots:
+                screenshots.mkdir(parents=True, exist_ok=True)
+                picture = screenshots / f"{name.replace('/', '-').removesuffix('.html')}-{size}.png"
+                whole = {"captureBeyondViewport": True}
+                shot = browser.execute_cdp_cmd("Page.captureScreenshot", whole)
+                picture.write_bytes(base64.b64decode(shot["data"]))
+        browser.quit()
+
+    for name, page in pages.items():
+        # Where the site will be, which links in diagrams of estimators start with.
+        site = (page["canonical"] or home).removesuffix(name)
+        for link in dict.fromkeys(page["links"]):
+            if link.startswith((home, site)):
+                path, _, fragment = unquote(link.removeprefix(home).removeprefix(site)).partition(
+                    "#"
+                )
+                if leads_nowhere(root, pages, path.partition("?")[0], fragment):
+                    wrong.append(f"{name}: leads nowhere: {link}")
+            elif link.startswith("http"):
+                elsewhere.add(link)
+
+    print("Links to other sites, not visited:", *sorted(elsewhere), sep="\n  ")
+    print(f"{len(names)} pages, {len(SIZES)} widths, {len(wrong)} faults", *wrong, sep="\n  ")
+    return len(wrong)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("root", type=Path, nargs="?", default=Path("docs/_build/html"))
+    parser.add_argument("--screenshots", type=Path, metavar="DIR")
+    sys.exit(main(**vars(parser.parse_args())) > 0)

@@ -1,0 +1,47 @@
+"""
+Grid search with a progress bar
+===============================
+
+Which strategy for [CLS], and how deep? A search over both is a line of code; this one also shows
+how far it is, and keeps how each candidate was trained.
+"""
+
+# %%
+# Scikit-learn's callbacks (1.9 or newer) see every epoch of every candidate. The progress bar goes
+# to the search; the monitor to the classifier. In a terminal or a notebook the bar moves; here only
+# its end is shown.
+
+import matplotlib.pyplot as plt
+from sklearn.callback import ProgressBar
+from sklearn.model_selection import GridSearchCV, train_test_split
+
+from sklearn_cls import CLSTransformerClassifier, StrategyDisplay, TrainingDisplay
+from sklearn_cls.datasets import load_digit_sequences
+
+X, y = load_digit_sequences()
+X_train, X_test, y_train, y_test = train_test_split(
+    X, y, train_size=600, stratify=y, random_state=0
+)
+monitor = TrainingDisplay.monitor()
+clf = CLSTransformerClassifier(
+    embedding="linear", augment=False, d_model=32, n_heads=2, batch_size=64, max_epochs=15,
+    lr=5e-3, random_state=0,
+).set_callbacks(monitor)  # fmt: skip
+grid = {"cls_strategy": ["learned", "zeros", "fixed", "random"], "depth": [1, 2]}
+search = GridSearchCV(clf, grid, cv=3)
+search.set_callbacks(ProgressBar(max_propagation_depth=0))
+search.fit(X_train, y_train)
+search.best_params_, search.score(X_test, y_test)
+
+# %%
+# How they were trained. A curve that is still falling at its end asks for more epochs, one that
+# jumps for a smaller step size.
+
+TrainingDisplay.from_estimator(search, monitor=monitor)
+
+# %%
+# What they reach. Bars are the deviation over folds: where they overlap, the order of two
+# strategies may be chance. :doc:`/the_answer` asks the same of ten problems.
+
+StrategyDisplay.from_estimator(search)
+plt.show()

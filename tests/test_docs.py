@@ -1,0 +1,58 @@
+"""Where diagrams of estimators link to; the links between pages are checked in a browser."""
+
+import html
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+import sklearn
+from sklearn.utils.fixes import parse_version
+
+import sklearn_cls
+from sklearn_cls import CLSTransformerClassifier, datasets
+from sklearn_cls._version import DOCUMENTATION
+from tests.conftest import small
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE = "generated/sklearn_cls.CLSTransformerClassifier.html"
+
+
+def pages():
+    """Return the pages that autosummary makes of docs/api.rst."""
+    module = None
+    for line in (DOCS / "api.rst").read_text().splitlines():
+        if match := re.match(r"\.\. (?:currentmodule|automodule):: (\S+)", line):
+            module = match[1]
+        elif match := re.fullmatch(r"   (\w+)", line):
+            yield f"generated/{module}.{match[1]}.html"
+
+
+def links(estimator):
+    return [html.unescape(link) for link in re.findall(r'href="([^"]+)"', estimator._repr_html_())]
+
+
+def test_all_that_is_public_has_a_page():
+    public = {f"generated/sklearn_cls.{name}.html" for name in sklearn_cls.__all__}
+    public |= {f"generated/sklearn_cls.datasets.{name}.html" for name in datasets.__all__}
+    assert set(pages()) == public - {"generated/sklearn_cls.__version__.html"}
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+def test_the_diagram_links_to_a_page_that_exists(fitted, data):
+    estimator = small().fit(*data) if fitted else small()
+    address = links(estimator)[0].partition("#")[0]
+    assert PAGE in set(pages())
+    assert address == DOCUMENTATION + PAGE
+
+
+@pytest.mark.skipif(
+    parse_version(sklearn.__version__) < parse_version("1.8"), reason="scikit-learn has none"
+)
+def test_the_diagram_links_to_every_parameter():
+    fragments = [unquote(link.partition("#:~:text=")[2]) for link in links(small())]
+    entries = [fragment.replace(",-", " : ", 1) for fragment in fragments if fragment]
+    assert [entry.partition(" : ")[0] for entry in sorted(entries)] == sorted(small().get_params())
+    lines = [line.strip() for line in CLSTransformerClassifier.__doc__.splitlines()]
+    assert np.isin(entries, lines).all()
