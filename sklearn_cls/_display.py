@@ -74,6 +74,11 @@ def steps_and_classifier(estimator):
     from sklearn.pipeline import Pipeline
 
     check_is_fitted(estimator)
+    if hasattr(estimator, "cv_results_") and not hasattr(estimator, "best_estimator_"):
+        raise ValueError(
+            f"estimator is a {type(estimator).__name__} that has kept no model, as "
+            f"refit={estimator.refit!r}; fit it with refit=True."
+        )
     last = getattr(estimator, "best_estimator_", estimator)
     before = None
     if isinstance(last, Pipeline):

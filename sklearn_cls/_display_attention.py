@@ -126,20 +126,20 @@ class CLSAttentionDisplay:
         )
         return display.plot(block=block, heads=heads, ax=ax)
 
-    def plot(self, *, block=-1, heads="mean", ax=None):
+    def plot(self, ax=None, *, block=-1, heads="mean"):
         """Draw the sequences and the attention.
 
         Parameters
         ----------
+        ax : matplotlib Axes or array-like of Axes, default=None
+            Axes for the panel, or one for each. A single one is shared out among several. If
+            None, a new figure is created.
+
         block : int or "all", default=-1
             The encoder block, counted from 0, or from the end if negative; "all" is a row each.
 
         heads : {"mean", "each"}, default="mean"
             The mean over the heads as an area, or each head as a row of an image.
-
-        ax : matplotlib Axes or array-like of Axes, default=None
-            Axes for the panel, or one for each. A single one is shared out among several. If
-            None, a new figure is created.
 
         Returns
         -------
@@ -165,7 +165,9 @@ class CLSAttentionDisplay:
             attention = attention.mean(axis=2, keepdims=True)
         draw = _draw_area if heads == "mean" else _draw_heads
         limits = _limits(self.sequences)
-        titles = self.titles or [f"sequence {i}" for i in range(shape[1])]
+        titles = self.titles
+        if titles is None:
+            titles = [f"sequence {i}" for i in range(shape[1])]
         for i, x in enumerate(self.sequences):
             for ax_, below, of_block in zip(
                 axes[:, i], self.attention_axes_[:, i], attention[i], strict=True

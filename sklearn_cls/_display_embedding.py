@@ -204,7 +204,7 @@ class EmbeddingDisplay:
         if hasattr(reducer, "transform"):
             points = reducer.fit(seen, labels[~is_unseen]).transform(every)
         else:
-            points = reducer.fit_transform(every, labels)
+            points = reducer.fit_transform(every)
         points = np.asarray(points)
         if points.ndim != 2 or points.shape[1] < 2:
             raise ValueError(
@@ -220,7 +220,7 @@ class EmbeddingDisplay:
         )
         return display.plot(ax=ax)
 
-    def plot(self, *, ax=None):
+    def plot(self, ax=None):
         """Draw the points.
 
         Parameters

@@ -58,12 +58,12 @@ class StrategyDisplay:
         self.score_name = score_name
 
     @classmethod
-    def from_estimator(cls, search, *, metric=None, ax=None):
+    def from_estimator(cls, estimator, *, metric=None, ax=None):
         """Draw what a search over `cls_strategy` found.
 
         Parameters
         ----------
-        search : GridSearchCV or another with `cv_results_`
+        estimator : GridSearchCV or another with `cv_results_`
             A fitted search over `cls_strategy`, and `depth` or not, of a
             :class:`CLSTransformerClassifier` or of a pipeline with one. Of other parameters, those
             with the best mean score are drawn.
@@ -84,17 +84,17 @@ class StrategyDisplay:
         ValueError
             If `cls_strategy` was not searched, or there is no such metric.
         TypeError
-            If `search` is not a search.
+            If `estimator` is not a search.
         NotFittedError
             If the search is not fitted.
         """
-        check_is_fitted(search)
-        if not hasattr(search, "cv_results_"):
+        check_is_fitted(estimator)
+        if not hasattr(estimator, "cv_results_"):
             raise TypeError(
-                "search must be a fitted search, such as GridSearchCV, got "
-                f"{type(search).__name__}."
+                "estimator must be a fitted search, such as GridSearchCV, got "
+                f"{type(estimator).__name__}."
             )
-        results = search.cv_results_
+        results = estimator.cv_results_
         searched = sorted({key for params in results["params"] for key in params})
         found = [key for key in searched if key.rpartition("__")[2] == "cls_strategy"]
         if not found:
@@ -104,14 +104,17 @@ class StrategyDisplay:
             )
         of_strategy = found[0]
         of_depth = of_strategy.removesuffix("cls_strategy") + "depth"
-        metric = _check_metric(search, metric)
+        metric = _check_metric(estimator, metric)
         folds = np.stack(
-            [results[f"split{i}_test_{metric}"] for i in range(search.n_splits_)], axis=-1
+            [results[f"split{i}_test_{metric}"] for i in range(estimator.n_splits_)], axis=-1
         )
         means = np.nan_to_num(results[f"mean_test_{metric}"], nan=-np.inf)
         best = {}
         for i in np.argsort(-means, kind="stable"):
-            params = {of_depth: search.estimator.get_params().get(of_depth), **results["params"][i]}
+            params = {
+                of_depth: estimator.estimator.get_params().get(of_depth),
+                **results["params"][i],
+            }
             if of_strategy in params:
                 best.setdefault((params[of_strategy], params[of_depth]), folds[i])
         strategies = [s for s in CLS_STRATEGIES if any(s == cell[0] for cell in best)]
@@ -119,11 +122,11 @@ class StrategyDisplay:
         missing = np.full(folds.shape[1], np.nan)
         scores = [[best.get((s, depth), missing) for depth in depths] for s in strategies]
         others = [key.rpartition("__")[2] for key in searched if key not in (of_strategy, of_depth)]
-        name = _score_name(search, metric) + (f", best {', '.join(others)}" if others else "")
+        name = _score_name(estimator, metric) + (f", best {', '.join(others)}" if others else "")
         depths = depths if of_depth in searched else None
         return cls(strategies, depths, np.array(scores), score_name=name).plot(ax=ax)
 
-    def plot(self, *, ax=None):
+    def plot(self, ax=None):
         """Draw mean and standard deviation over folds.
 
         Parameters
@@ -142,7 +145,7 @@ class StrategyDisplay:
         self.errorbars_ = []
         for i, strategy in enumerate(self.strategies):
             # Side by side, so that bars stay apart.
-            x = np.arange(n_depths) + 0.08 * (i - (n - 1) / 2) if self.depths else [i]
+            x = np.arange(n_depths) + 0.08 * (i - (n - 1) / 2) if self.depths is not None else [i]
             style = color_and_marker(CLS_STRATEGIES.index(strategy))
             self.errorbars_.append(
                 axis.errorbar(x, means[i], deviations[i], **style, capsize=3, label=strategy)

@@ -33,8 +33,8 @@ class TrainingDisplay:
     ----------
     histories : dict of str to list
         By the name of each curve, a list of the fits it is the mean of, each as in the
-        attribute `history_`. At an epoch that some fits did not reach it is the mean of the
-        others, and its star is at the mean of their restored epochs.
+        attribute `history_`. Fits that stopped earlier count on with their last values, and the
+        star is at the mean of the restored epochs.
 
     Attributes
     ----------
@@ -146,7 +146,7 @@ class TrainingDisplay:
         histories = {k: [steps_and_classifier(each)[1].history_] for k, each in several.items()}
         return cls(histories).plot(ax=ax)
 
-    def plot(self, *, ax=None):
+    def plot(self, ax=None):
         """Draw the curves.
 
         Parameters
@@ -210,10 +210,14 @@ def _draw_curve(ax, curve, i, n_curves, dash, name, best):
 
 
 def _mean_curve(fits, key):
-    """Return the mean over fits at each epoch, None if nothing was recorded."""
+    """Return the mean over fits at each epoch, None if nothing was recorded.
+
+    A fit that has stopped counts on with its last value, or the mean would jump.
+    """
     values = np.full((len(fits), max(map(len, fits))), np.nan)
     for row, fit in zip(values, fits, strict=True):
         row[: len(fit)] = [epoch.get(key, np.nan) for epoch in fit]
+        row[len(fit) :] = row[len(fit) - 1]
     mean = np.ma.masked_invalid(values).mean(axis=0).filled(np.nan)
     return None if np.isnan(mean).all() else mean
 

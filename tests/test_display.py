@@ -388,7 +388,7 @@ def test_several_trainings_are_named_by_what_differs(fitted, stopped, data):
         TrainingDisplay.from_estimator([])
 
 
-def test_a_curve_is_the_mean_over_fits_that_still_train():
+def test_a_curve_is_the_mean_over_fits_and_those_that_stopped_count_on():
     def fit(losses, best):
         return [
             {"train_loss": loss, "valid_loss": loss, "valid_loss_best": i == best}
@@ -397,7 +397,7 @@ def test_a_curve_is_the_mean_over_fits_that_still_train():
 
     display = TrainingDisplay({"a": [fit([4, 2, 1, 3], 2), fit([2, 4], 0)]}).plot()
     train, _, star = display.ax_.lines
-    assert train.get_ydata().tolist() == [3, 3, 1, 3]
+    assert train.get_ydata().tolist() == [3, 3, 2.5, 3.5]
     assert (*star.get_xdata(), *star.get_ydata()) == (2, 3)
 
 
@@ -586,5 +586,41 @@ def test_a_search_without_strategies_says_what_to_add():
         StrategyDisplay.from_estimator(GridSearchCV(Scored(), {"depth": [1]}))
     with pytest.raises(ValueError, match=r"parameters searched, depth; add 'cls_strategy': \["):
         StrategyDisplay.from_estimator(searched({"depth": [1, 2]}))
-    with pytest.raises(TypeError, match="such as GridSearchCV, got Scored"):
+    with pytest.raises(TypeError, match=r"estimator must be .* such as GridSearchCV, got Scored"):
         StrategyDisplay.from_estimator(Scored().fit(np.ones((2, 1)), [0, 1]))
+
+
+def test_what_is_drawn_may_be_given_as_arrays(data):
+    depths, titles = np.array([1, 2]), np.array(["first", "second"])
+    display = StrategyDisplay(["learned"], depths, np.ones((1, 2, 3))).plot()
+    assert [tick.get_text() for tick in display.ax_.get_xticklabels()] == ["1", "2"]
+    display = CLSAttentionDisplay(data[0][:2], np.full((2, 1, 1, 20), 0.05), titles=titles).plot()
+    assert [ax.get_title() for ax in display.axes_[0]] == ["first", "second"]
+
+
+def test_plot_takes_axes_by_place(fitted, data):
+    figure = Figure()
+    for display in (
+        StrategyDisplay(["learned"], [1], np.ones((1, 1, 3))),
+        TrainingDisplay({"a": [fitted.history_]}),
+        CLSAttentionDisplay(data[0][:1], fitted.cls_attention(data[0][:1])),
+        EmbeddingDisplay(np.eye(2), [0, 1]),
+    ):
+        assert display.plot(figure.add_subplot()).figure_ is figure
+
+
+def test_a_search_that_kept_no_model_says_so(data):
+    search = GridSearchCV(small(max_epochs=1), {"depth": [1]}, cv=2, refit=False).fit(*data)
+    with pytest.raises(ValueError, match="kept no model, as refit=False; fit it with refit=True"):
+        EmbeddingDisplay.from_estimator(search, data[0])
+
+
+def test_a_reducer_does_not_see_the_classes_of_unseen_sequences():
+    class Reducer(BaseEstimator):
+        def fit_transform(self, X, y=None):
+            assert y is None
+            return X
+
+    EmbeddingDisplay.from_embeddings(
+        np.eye(2), [0, 1], embeddings_unseen=np.eye(2), y_unseen=[1, 0], reducer=Reducer()
+    )

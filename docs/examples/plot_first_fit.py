@@ -10,7 +10,7 @@ Handwritten digits, read row by row, and the ones that a small transformer is le
 # ---------
 #
 # An image has 8 rows of 8 pixels. Here a row is a step and a pixel is a feature, so that a digit
-# is a sequence: the classifier never sees the image as a whole.
+# is a sequence of 8 steps.
 
 from sklearn.model_selection import train_test_split
 
