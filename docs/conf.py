@@ -63,5 +63,6 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "show_signature": False,
     "show_memory": False,
+    "remove_config_comments": True,
     "write_computation_times": False,
 }

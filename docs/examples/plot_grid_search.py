@@ -48,3 +48,4 @@ TrainingDisplay.from_estimator(search, monitor=monitor)
 
 StrategyDisplay.from_estimator(search)
 plt.show()
+# sphinx_gallery_thumbnail_number = 2

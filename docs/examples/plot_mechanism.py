@@ -117,3 +117,4 @@ right.set(
     xlabel="update", ylabel="distance from the start", title='How far a "learned" token travels'
 )
 plt.show()
+# sphinx_gallery_thumbnail_number = 2

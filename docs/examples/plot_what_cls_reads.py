@@ -56,3 +56,4 @@ ax.set(
 )
 ax.legend()
 plt.show()
+# sphinx_gallery_thumbnail_number = 2

@@ -1,0 +1,319 @@
+"""What value should the [CLS] token have? Seven ways to one vector, on real and on made problems.
+
+The arms are the four strategies and the poolings "mean", "max" and "attention"; the settings are
+depth 1, 2 and 4 under a plain linear embedding, without augmentation, and the default depth,
+embedding and augmentation. All arms see the same training and test sequences, and per seed the
+same other initial weights and batches. The step size of each arm is tuned on each problem and in
+each setting by cross-validation on the training sequences, and each is then trained with several
+seeds and scored on the test sequences.
+
+Problems come with packages (digits, and those of aeon and mnist1d where installed), from
+`NAME_TRAIN.ts` in `--data DIR`, of which at least a third is held out to test on, and from
+`sklearn_cls.datasets.make_sequences`, where what decides the class is known; these are made anew
+for each seed.
+
+Each training that is tested, and each step size that was chosen, is a row of the CSV `--out`; what
+is in it is not run again, so a run that was stopped goes on by the same command. `--tables FOLDER`
+writes what `study_report.py` makes of it.
+"""
+
+import argparse
+import itertools
+import math
+
+import joblib
+import numpy as np
+import pandas as pd
+import torch
+from bench_accuracy import add, half, problems, read, take
+from harness import print_versions
+from sklearn.model_selection import StratifiedKFold, train_test_split
+from skorch.callbacks import Callback
+from study_report import ARMS, MADE, SETTINGS, print_report, write_report
+from tqdm import tqdm
+
+from sklearn_cls import CLSTransformerClassifier
+from sklearn_cls.datasets import make_sequences
+
+POOLINGS = ("mean", "max", "attention")
+EMBEDDINGS = {  # of each setting
+    "linear, depth 1": {"embedding": "linear", "augment": False, "depth": 1},
+    "linear, depth 2": {"embedding": "linear", "augment": False, "depth": 2},
+    "linear, depth 4": {"embedding": "linear", "augment": False, "depth": 4},
+    "default": {},
+}
+NETWORK = {"d_model": 32, "n_heads": 2, "dim_feedforward": 64, "batch_size": 32}
+REAL = (
+    "digits", "JapaneseVowels", "ItalyPowerDemand", "MNIST-1D", "PenDigits",
+    "MelbournePedestrian", "SwedishLeaf", "DistalPhalanxTW", "NATOPS", "Libras",
+)  # fmt: skip
+N_TEST = 1000  # at most
+MAX_TOKENS = 32  # half the default, for time
+MIDDLE_LR, LR_FACTOR, FARTHEST = 0.01, 3, 3  # 3.7e-4 to 0.27
+N_DRAWS = 5  # of a random token, at prediction
+KEY = ["stage", "problem", "setting", "arm", "seed"]
+
+
+def load(problem, folder, n_train, seed):
+    """Return X_train, y_train, X_test, y_test of a problem, with at most `n_train` to learn from.
+
+    Made problems are made from the seed; of the others, the split is the same for all seeds.
+    """
+    if problem in MADE:
+        X, y = make_sequences(problem, n_train + N_TEST, random_state=seed)
+        return X[:n_train], y[:n_train], X[n_train:], y[n_train:]
+    if problem in problems(None, "test"):
+        X_train, y_train = half(problem, None, "TRAIN")
+        X_test, y_test = half(problem, None, "TEST")
+    else:
+        X, y = half(problem, folder, "TRAIN")
+        train, test = train_test_split(
+            np.arange(len(y)),
+            train_size=min(n_train, len(y) * 2 // 3),
+            stratify=y,
+            random_state=0,
+        )
+        X_train, y_train, X_test, y_test = take(X, train), y[train], take(X, test), y[test]
+    return *some(X_train, y_train, n_train), *some(X_test, y_test, N_TEST)
+
+
+def some(X, y, n):
+    """Return at most n sequences, of all classes alike."""
+    if len(y) <= n:
+        return X, y
+    rows, _ = train_test_split(np.arange(len(y)), train_size=n, stratify=y, random_state=0)
+    return take(X, rows), y[rows]
+
+
+def classifier(setting, arm, X, n_updates, lr, seed):
+    """Return the unfitted classifier of an arm, for the training sequences X."""
+    n_steps = int(np.median([len(x) for x in X]))
+    n_batches = math.ceil(len(X) / NETWORK["batch_size"])
+    return CLSTransformerClassifier(
+        **NETWORK,
+        **EMBEDDINGS[setting],
+        **({"pooling": arm} if arm in POOLINGS else {"cls_strategy": arm}),
+        patch_size=math.ceil(n_steps / MAX_TOKENS),
+        max_epochs=math.ceil(n_updates / n_batches),
+        lr=lr,
+        random_state=seed,
+        n_jobs=1,
+        device="cpu",
+    )
+
+
+def tune(setting, arm, split, n_updates, n_folds):
+    """Return the best step size in cross-validation, its accuracy, and how many were tried.
+
+    From the middle one, by a factor up or down while that is better, so that the best is between
+    two that are not better; among equals the one nearest to the middle. A fold has a seed of its
+    own, and as many updates as the training that is tested, or a step size that is good for a
+    shorter training, or for one seed, would be chosen.
+    """
+    X, y, *_ = split
+    folds = list(StratifiedKFold(n_folds, shuffle=True, random_state=0).split(y, y))
+    scores, best = {}, 0
+    while True:
+        for power in range(max(best - 1, -FARTHEST), min(best + 1, FARTHEST) + 1):
+            if power not in scores:
+                scores[power] = np.mean([
+                    score(setting, arm, X, y, train, valid, n_updates, step_size(power), seed)
+                    for seed, (train, valid) in enumerate(folds)
+                ])  # fmt: skip
+        top = max(scores, key=lambda power: (scores[power], -abs(power)))
+        if top == best:
+            return step_size(best), scores[best], len(scores)
+        best = top
+
+
+def score(setting, arm, X, y, train, valid, n_updates, lr, seed):
+    """Return the accuracy on some of the training sequences after learning from others."""
+    X_train = take(X, train)
+    clf = classifier(setting, arm, X_train, n_updates, lr, seed).fit(X_train, y[train])
+    return clf.score(take(X, valid), y[valid])
+
+
+def step_size(power):
+    """Return the step size so many factors from the middle."""
+    return float(f"{MIDDLE_LR * LR_FACTOR**power:.3g}")
+
+
+class WatchFirstQuery(Callback):
+    """Keeps the norm of the gradient to W_q of the first block, and the token at the start."""
+
+    def on_train_begin(self, net, **kwargs):
+        """Keep the token."""
+        token = getattr(net.module_, "token", None)
+        self.start = None if token is None else token.value.detach().clone()
+        self.norms = []
+
+    def on_grad_computed(self, net, **kwargs):
+        """Keep the norm of the gradient."""
+        query = net.module_.blocks[0].qkv.weight.grad.chunk(3)[0]
+        self.norms.append(query.norm().item())
+
+
+def tune_row(key, split, options):
+    """Return the row of a step size that was chosen."""
+    _, _, setting, arm, _ = key
+    torch.set_num_threads(1)
+    lr, accuracy, n_tried = tune(setting, arm, split, options.updates, options.folds)
+    return {**row_of(key, lr, accuracy, split, options), "n_tried": n_tried}
+
+
+def test_row(key, lr, split, options):
+    """Return the row of a training that is scored on the test sequences."""
+    _, _, setting, arm, seed = key
+    torch.set_num_threads(1)
+    X, y, X_test, y_test = split
+    clf = classifier(setting, arm, X, options.updates, lr, seed)
+    watch = WatchFirstQuery()
+    clf.set_params(callbacks=[watch]).fit(X, y)
+    row = row_of(key, lr, clf.score(X_test, y_test), split, options)
+    row["fit_s"] = round(sum(epoch["dur"] for epoch in clf.history_), 3)
+    row["first_gradient"], row["mean_gradient"] = watch.norms[0], np.mean(watch.norms)
+    if arm == "learned":
+        row["token_norm"] = watch.start.norm().item()
+        row["token_moved"] = (clf.module_.token.value.detach() - watch.start).norm().item()
+    if arm == "random":
+        row["flipped"], row["redrawn_sd"] = redraw(clf, X_test, y_test)
+    return row
+
+
+def redraw(clf, X, y):
+    """Draw the token anew at prediction, many times.
+
+    Returns the share of predictions that differ between two draws, the mean over all pairs of
+    draws, and the deviation of the accuracy over draws.
+    """
+    token, generator = clf.module_.token, torch.Generator().manual_seed(0)
+    fitted = token.value
+    predictions = []
+    for _ in range(N_DRAWS):
+        token.value = torch.randn(fitted.shape, generator=generator)
+        predictions.append(clf.predict(X))
+    token.value = fitted
+    flips = [np.mean(a != b) for a, b in itertools.combinations(predictions, 2)]
+    return np.mean(flips), np.std([np.mean(p == y) for p in predictions], ddof=1)
+
+
+def row_of(key, lr, accuracy, split, options):
+    """Return what every row of the CSV has."""
+    _, y, _, y_test = split
+    return {
+        **dict(zip(KEY, key, strict=True)),
+        "updates": options.updates,
+        "folds": options.folds,
+        "n_train": len(y),
+        "n_test": len(y_test),
+        "lr": lr,
+        "accuracy": round(float(accuracy), 5),
+        **dict.fromkeys(("fit_s", "n_tried", "first_gradient", "mean_gradient", "token_norm",
+                         "token_moved", "flipped", "redrawn_sd"), np.nan),
+    }  # fmt: skip
+
+
+def run(options):
+    """Run what the CSV lacks."""
+    done = {tuple(row[name] for name in KEY): row for row in read(options.out)}
+    for row in done.values():
+        if (row["updates"], row["folds"]) != (options.updates, options.folds):
+            raise SystemExit(
+                f"{options.out} holds fits of {row['updates']} updates, tuned in {row['folds']} "
+                f"folds, not {options.updates} and {options.folds}; choose another --out."
+            )
+    arms = [(setting, arm) for setting in options.settings for arm in ARMS]
+    n_rows = len(options.problems) * len(arms) * (1 + options.seeds)
+    with (
+        joblib.Parallel(options.jobs, return_as="generator_unordered") as parallel,
+        tqdm(total=n_rows, unit="row", smoothing=0) as bar,
+    ):
+        for problem in options.problems:
+            splits = [
+                load(problem, options.data, options.train, seed) for seed in range(options.seeds)
+            ]
+            tests = [
+                ("test", problem, *arm, seed) for seed in range(options.seeds) for arm in arms
+            ]  # all arms of a seed one after the other, so that their times compare
+
+            def finish(tasks, problem=problem):
+                for row in parallel(tasks):
+                    done[tuple(row[name] for name in KEY)] = row
+                    add(row, options.out)
+                    bar.update()
+                bar.set_postfix_str(problem)
+
+            tunes = [("tune", problem, *arm, 0) for arm in arms]
+            bar.update(sum(key in done for key in (*tunes, *tests)))
+            finish(
+                joblib.delayed(tune_row)(key, splits[0], options)
+                for key in tunes
+                if key not in done
+            )
+            lr = {key[2:4]: done[key]["lr"] for key in tunes}
+            finish(
+                joblib.delayed(test_row)(key, lr[key[2:4]], splits[key[-1]], options)
+                for key in tests
+                if key not in done
+            )
+
+
+def parse(args):
+    """Return what the command line asks for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", help="folder of NAME_TRAIN.ts")
+    parser.add_argument("--quick", action="store_true", help="a small grid, in 5 minutes")
+    parser.add_argument("--problems", nargs="+", help="default: all there are of the study's")
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, help="default: all")
+    parser.add_argument("--seeds", type=int, help="default 5, quick 2")
+    parser.add_argument("--updates", type=int, help="of each fit; default 300, quick 100")
+    parser.add_argument("--train", type=int, help="sequences at most; default 500, quick 200")
+    parser.add_argument("--folds", type=int, default=2, help="of cross-validation; default 2")
+    parser.add_argument("--jobs", type=int, default=2, help="fits side by side; default 2")
+    parser.add_argument("--out", help="CSV to add to; default cls_value.csv, quick ..._quick.csv")
+    parser.add_argument("--tables", help="folder to write the report's tables to")
+    options = parser.parse_args(args)
+    there = (*MADE, *(name for name in REAL if name in problems(None, "test")))
+    if options.data is not None:
+        there = (*there, *(p for p in REAL if p in set(problems(options.data, "cv")) - set(there)))
+    small = (*MADE, "digits")
+    defaults = {
+        "problems": small if options.quick else there,
+        "settings": SETTINGS[:2] if options.quick else SETTINGS,
+        "seeds": 2 if options.quick else 5,
+        "updates": 100 if options.quick else 300,
+        "train": 200 if options.quick else 500,
+        "out": "cls_value_quick.csv" if options.quick else "cls_value.csv",
+    }
+    for name, value in defaults.items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    if set(options.problems) - set(there):
+        parser.error(f"problems {options.problems}: there are {', '.join(there)}")
+    return options
+
+
+def main(args=None):
+    """Run what the command line asks for."""
+    options = parse(args)
+    torch.set_num_threads(1)
+    print_versions("aeon", "scipy", "pandas")
+    print(
+        f"# {len(options.problems)} problems: {', '.join(options.problems)}\n# {options.updates} "
+        f"updates, at most {options.train} training sequences, {options.seeds} seeds, "
+        f"{options.jobs} fits side by side",
+        flush=True,
+    )
+    run(options)
+    runs = pd.read_csv(options.out).query(
+        "problem in @options.problems and setting in @options.settings and seed < @options.seeds"
+    )
+    print_report(runs)
+    if options.tables:
+        write_report(runs, options.tables)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,285 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture
+def study(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import study_cls_value
+
+    return study_cls_value
+
+
+@pytest.fixture
+def report(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import study_report
+
+    return study_report
+
+
+SMALL = "--problems marked --seeds 2 --updates 4 --train 40 --jobs 1".split()
+
+
+def runs_of(accuracy, n_problems=8, seeds=5):
+    """Return rows of a study in which accuracy is `accuracy(setting, problem, arm, seed)`."""
+    from study_report import ARMS, MADE, SETTINGS
+
+    problems = (*MADE, *(f"real {i}" for i in range(n_problems)))
+    rows = [
+        {
+            "stage": stage, "problem": problem, "setting": setting, "arm": arm, "seed": seed,
+            "lr": 6e-3, "accuracy": accuracy(setting, problem, arm, seed), "fit_s": 1.0,
+            "first_gradient": 0.1, "mean_gradient": 0.1, "token_norm": 0.1, "token_moved": 0.2,
+            "flipped": 0.05, "redrawn_sd": 0.01,
+        }
+        for setting in SETTINGS
+        for problem in problems
+        for arm in ARMS
+        for stage, n in (("tune", 1), ("test", seeds))
+        for seed in range(n)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_a_study_writes_a_row_for_each_fit_and_its_tables(study, tmp_path):
+    out = tmp_path / "rows.csv"
+    setting = "linear, depth 1"
+    study.main([*SMALL, "--settings", setting, "--out", str(out), "--tables", str(tmp_path / "t")])
+    rows = pd.read_csv(out)
+    assert len(rows) == 7 * (1 + 2)  # arms, a tuning and two seeds each
+    tests = rows[rows["stage"] == "test"].set_index(["arm", "seed"])
+    lr = rows[rows["stage"] == "tune"].set_index("arm")["lr"]
+    assert (tests["lr"].unstack().eq(lr, axis=0)).all(axis=None)  # its own, the same for all seeds
+    assert tests.loc["random", "flipped"].notna().all()
+    assert tests.loc["zeros", "first_gradient"].eq(0).all()  # as its query is 0
+    assert tests.loc["fixed", "first_gradient"].gt(0).all()
+    assert tests.loc["learned", "token_moved"].gt(0).all()
+    np.testing.assert_array_equal(  # at depth 1 they are the same network
+        tests.loc["learned", "accuracy"], tests.loc["attention", "accuracy"]
+    )
+    made = pd.read_csv(tmp_path / "t" / "made.csv").set_index("problem")
+    assert made.loc["marked", "mean"] == pytest.approx(
+        100 * tests.loc["mean", "accuracy"].mean(), rel=0.01
+    )
+
+
+def test_a_study_goes_on_where_it_stopped(study, tmp_path, monkeypatch):
+    out = tmp_path / "rows.csv"
+    study.main([*SMALL, "--settings", "linear, depth 1", "--out", str(out)])
+    rows = pd.read_csv(out)
+    rows.iloc[:-2].to_csv(out, index=False)
+    keys = []
+    test_row = study.test_row
+    monkeypatch.setattr(
+        study, "test_row", lambda key, *args: keys.append(key) or test_row(key, *args)
+    )
+    monkeypatch.setattr(study, "tune_row", None)
+    study.main([*SMALL, "--settings", "linear, depth 1", "--out", str(out)])
+    assert len(keys) == 2
+    again = pd.read_csv(out)
+    pd.testing.assert_frame_equal(again.drop(columns="fit_s"), rows.drop(columns="fit_s"))
+
+
+@pytest.mark.parametrize(
+    ("best", "tried"),
+    [
+        (0.09, [0.00333, 0.01, 0.03, 0.09, 0.27]),
+        (0.01, [0.00333, 0.01, 0.03]),
+        (1e-9, [0.00037, 0.00111, 0.00333, 0.01, 0.03]),  # the search has an end
+    ],
+)
+def test_the_best_step_size_is_between_two_that_are_not_better(study, monkeypatch, best, tried):
+    calls = []
+
+    def score(setting, arm, X, y, train, valid, n_updates, lr, seed):
+        calls.append(lr)
+        return -abs(np.log(lr / best))
+
+    monkeypatch.setattr(study, "score", score)
+    split = np.zeros((40, 8, 1)), np.arange(40) % 2, None, None
+    lr, _, n_tried = study.tune("linear, depth 1", "learned", split, 4, 2)
+    assert lr == max(best, min(tried))
+    assert sorted(set(calls)) == tried
+    assert n_tried == len(tried)
+    assert len(calls) == 2 * n_tried  # folds
+
+
+def test_of_step_sizes_that_are_equal_the_middle_one_is_taken(study, monkeypatch):
+    monkeypatch.setattr(study, "score", lambda *args: 0.5)
+    split = np.zeros((40, 8, 1)), np.arange(40) % 2, None, None
+    assert study.tune("linear, depth 1", "learned", split, 4, 2)[0] == study.MIDDLE_LR
+
+
+def test_step_sizes_are_tuned_on_training_sequences_for_as_many_updates(study, monkeypatch):
+    fits, scored = [], []
+    kind = study.CLSTransformerClassifier
+
+    class Spy(kind):
+        def fit(self, X, y):
+            fits.append((self.random_state, X, self.max_epochs * -(-len(X) // self.batch_size)))
+            return super().fit(X, y)
+
+        def score(self, X, y):
+            scored.append(X)
+            return super().score(X, y)
+
+    monkeypatch.setattr(study, "CLSTransformerClassifier", Spy)
+    X = np.arange(80.0).reshape(80, 1, 1).repeat(8, axis=1)
+    y = np.arange(80) % 2
+    study.tune("linear, depth 1", "learned", (X, y, None, None), 8, 2)
+    for (seed, X_train, n_updates), X_valid in zip(fits, scored, strict=True):
+        rows = X_train[:, 0, 0], X_valid[:, 0, 0]
+        assert sorted(np.concatenate(rows)) == list(range(80))
+        assert n_updates == 8
+        assert seed in (0, 1)
+    assert {seed for seed, *_ in fits} == {0, 1}
+
+
+def test_all_arms_learn_from_the_same_sequences_and_none_is_tested_on_them(study):
+    split = study.load("digits", None, 100, seed=0)
+    for a, b in zip(split, study.load("digits", None, 100, seed=1), strict=True):
+        np.testing.assert_array_equal(a, b)
+    X_train, y_train, X_test, _ = split
+    assert len(X_train) == 100
+    assert np.bincount(y_train).min() >= 9
+    seen = {x.tobytes() for x in X_train}
+    assert not any(x.tobytes() in seen for x in X_test)
+
+
+def test_of_a_training_half_a_third_is_held_out(study, tmp_path):
+    lines = [f"{i},{i + 0.5}:{'ab'[i % 2]}" for i in range(90)]
+    path = tmp_path / "Libras_TRAIN.ts"
+    path.write_text("@classLabel true a b\n@data\n" + "\n".join(lines))
+    for n_train, n_test in ((60, 30), (20, 70)):
+        X_train, y_train, X_test, y_test = study.load("Libras", tmp_path, n_train, seed=0)
+        assert (len(X_train), len(X_test)) == (n_train, n_test)
+        values = np.concatenate([X_train[:, 0, 0], X_test[:, 0, 0]])
+        assert sorted(values) == list(range(90))
+        assert np.mean(y_train == "a") == np.mean(y_test == "a") == 0.5
+
+
+def test_made_problems_are_made_anew_for_each_seed(study):
+    X, *_ = study.load("order", None, 50, seed=0)
+    X_other, *_ = study.load("order", None, 50, seed=1)
+    assert not np.array_equal(X, X_other)
+
+
+def test_a_csv_of_another_grid_is_refused(study, tmp_path):
+    command = [*SMALL, "--settings", "linear, depth 1", "--out", str(tmp_path / "rows.csv")]
+    study.main(command)
+    with pytest.raises(SystemExit, match=r"fits of 4 updates.* not 8 and 2; choose another --out"):
+        study.main([*command, "--updates", "8"])
+
+
+def test_arms_differ_in_the_token_and_the_pooling_only(study):
+    X = np.zeros((40, 8, 1))
+    first, *others = (
+        study.classifier("default", arm, X, 4, 0.006, seed=1).get_params() for arm in study.ARMS
+    )
+    for params in others:
+        assert {name for name in params if params[name] != first[name]} <= {
+            "cls_strategy",
+            "pooling",
+        }
+
+
+def test_a_random_token_that_is_drawn_anew_flips_predictions_and_others_none(study, data):
+    X, y = data
+    clf = study.classifier("linear, depth 1", "random", X, 20, 0.006, seed=0).fit(X, y)
+    before = clf.predict_proba(X)
+    flipped, deviation = study.redraw(clf, X, y)
+    assert 0 < flipped < 0.6
+    assert deviation > 0
+    np.testing.assert_array_equal(clf.predict_proba(X), before)  # the token is put back
+    clf.module_.head.weight.data[:, :] = 0  # predicts one class, whatever the token is
+    assert study.redraw(clf, X, y) == (0, 0)
+
+
+def test_a_true_difference_is_found_and_its_interval_covers_it(report):
+    rng = np.random.default_rng(0)
+    level = {f"real {i}": rng.uniform(0.6, 0.9) for i in range(12)}
+
+    def accuracy(setting, problem, arm, seed):
+        return level.get(problem, 0.8) - 0.05 * (arm == "zeros") + rng.normal(0, 0.01)
+
+    runs = runs_of(accuracy, n_problems=12)
+    gaps = report.differences(runs).set_index(["setting", "against learned"])
+    for setting in report.SETTINGS:
+        zeros, fixed = gaps.loc[(setting, "zeros")], gaps.loc[(setting, "fixed")]
+        assert zeros["low"] < -5 < zeros["high"]
+        assert zeros["p (Holm)"] < 0.01
+        assert zeros["better / equal / worse"] == "0 / 0 / 12"
+        assert abs(fixed["points"]) < 1
+    assert (gaps["p (Holm)"] >= gaps["p"]).all()
+    pairs = report.pairs(runs)
+    assert len(pairs) == 15 + 3 * 21  # at depth 1 "attention" is "learned"
+    of_zeros = (pairs[["first", "second"]] == "zeros").any(axis=1)
+    assert (pairs["p (Holm)"] < 0.05)[of_zeros].all()
+    assert (pairs["p (Holm)"] < 0.05)[~of_zeros].mean() < 0.05
+
+
+def test_arms_that_are_equal_everywhere_do_not_differ(report):
+    runs = runs_of(lambda setting, problem, arm, seed: 0.8)
+    assert report.differences(runs)["p (Holm)"].eq(1).all()
+    verdicts = report.expectations(runs).set_index("expectation")["verdict"]
+    assert verdicts["learned about equals mean at tuned rates"] == "confirmed"
+    assert verdicts["fixed about equals learned"] == "confirmed"
+    assert verdicts["zeros trail at depth 1 on selection tasks only"] == "refuted"
+    assert verdicts["random acts as noise"] == "refuted"
+    assert verdicts["nothing wins everywhere"] == "refuted"  # no arm is ever behind
+
+
+def test_expectations_that_hold_are_confirmed(report):
+    rng = np.random.default_rng(0)
+    weak = dict(zip(report.ARMS, ("spread", "marked", "order", *["spread"] * 4), strict=True))
+
+    def accuracy(setting, problem, arm, seed):
+        last = setting == "default" and problem == weak[arm]
+        trails = setting == "linear, depth 1" and problem == "marked" and arm == "zeros"
+        return 0.8 + rng.normal(0, 0.005) - 0.2 * trails - 0.06 * (arm == "random") - 0.1 * last
+
+    expectations = report.expectations(runs_of(accuracy)).set_index("expectation")
+    assert expectations["verdict"].eq("confirmed").all()
+    number = expectations["number"]
+    assert "5.0 to 5.0 % of predictions flip" in number["random acts as noise"]
+    assert "-6." in number["random acts as noise"]
+    assert "marked -20." in number["zeros trail at depth 1 on selection tasks only"]
+
+
+def test_expectations_that_do_not_hold_are_refuted(report):
+    rng = np.random.default_rng(0)
+
+    def accuracy(setting, problem, arm, seed):
+        return 0.7 + rng.normal(0, 0.005) + 0.05 * (arm in ("learned", "random"))
+
+    expectations = report.expectations(runs_of(accuracy)).set_index("expectation")
+    assert expectations["verdict"].eq("refuted").all()
+    assert "learned - mean = +5." in expectations["number"].iloc[0]
+
+
+@pytest.mark.parametrize(
+    ("gap", "expected"),
+    [
+        ((-0.5, -1.5, 0.5), "equal"),
+        ((-1.5, -1.9, -1.1), "equal"),  # certain, but of no size that matters
+        ((-3.0, -5.0, -1.0), "worse"),
+        ((3.0, 1.0, 5.0), "better"),
+        ((-3.0, -7.0, 1.0), "open"),
+        ((-1.5, -2.5, -0.5), "open"),
+    ],
+)
+def test_a_difference_matters_if_it_is_certain_and_of_two_points(report, gap, expected):
+    assert report.compare(gap) == expected
+
+
+def test_one_problem_is_too_few_to_say_anything(report):
+    rng = np.random.default_rng(0)
+    runs = runs_of(lambda *_: 0.8 + rng.normal(0, 0.01), n_problems=1)
+    verdicts = report.expectations(runs).set_index("expectation")["verdict"]
+    assert verdicts["learned about equals mean at tuned rates"] == "undecided"
