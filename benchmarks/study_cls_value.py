@@ -139,18 +139,18 @@ def step_size(power):
 
 
 class WatchFirstQuery(Callback):
-    """Keeps the norm of the gradient to W_q of the first block, and the token at the start."""
+    """Keeps the first gradient to W_q of the first block, its norm, and the token at the start."""
 
     def on_train_begin(self, net, **kwargs):
         """Keep the token."""
         token = getattr(net.module_, "token", None)
         self.start = None if token is None else token.value.detach().clone()
-        self.norms = []
+        self.norm = None
 
     def on_grad_computed(self, net, **kwargs):
-        """Keep the norm of the gradient."""
-        query = net.module_.blocks[0].qkv.weight.grad.chunk(3)[0]
-        self.norms.append(query.norm().item())
+        """Keep the norm of the gradient at the first update."""
+        if self.norm is None:
+            self.norm = net.module_.blocks[0].qkv.weight.grad.chunk(3)[0].norm().item()
 
 
 def tune_row(key, split, options):
@@ -171,7 +171,7 @@ def test_row(key, lr, split, options):
     clf.set_params(callbacks=[watch]).fit(X, y)
     row = row_of(key, lr, clf.score(X_test, y_test), split, options)
     row["fit_s"] = round(sum(epoch["dur"] for epoch in clf.history_), 3)
-    row["first_gradient"], row["mean_gradient"] = watch.norms[0], np.mean(watch.norms)
+    row["first_gradient"] = watch.norm
     if arm == "learned":
         row["token_norm"] = watch.start.norm().item()
         row["token_moved"] = (clf.module_.token.value.detach() - watch.start).norm().item()
@@ -208,7 +208,7 @@ def row_of(key, lr, accuracy, split, options):
         "n_test": len(y_test),
         "lr": lr,
         "accuracy": round(float(accuracy), 5),
-        **dict.fromkeys(("fit_s", "n_tried", "first_gradient", "mean_gradient", "token_norm",
+        **dict.fromkeys(("fit_s", "n_tried", "first_gradient", "token_norm",
                          "token_moved", "flipped", "redrawn_sd"), np.nan),
     }  # fmt: skip
 

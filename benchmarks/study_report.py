@@ -16,9 +16,10 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from sklearn_cls.datasets import RULES as MADE
+
 ARMS = ("learned", "zeros", "fixed", "random", "mean", "max", "attention")
 SETTINGS = ("linear, depth 1", "linear, depth 2", "linear, depth 4", "default")
-MADE = ("marked", "spread", "order")
 MARGIN = 2.0  # points: "about equal" if the whole confidence interval is within, see `compare`
 
 

@@ -1,7 +1,23 @@
+from importlib import import_module
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from sklearn_cls import CLSTransformerClassifier
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+def benchmark(name):
+    """Return a fixture that imports a benchmark, whose folder is no package."""
+
+    @pytest.fixture
+    def module(monkeypatch):
+        monkeypatch.syspath_prepend(BENCHMARKS)
+        return import_module(name)
+
+    return module
 
 
 def small(**params):

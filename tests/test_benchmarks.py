@@ -1,20 +1,13 @@
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+from tests.conftest import BENCHMARKS, benchmark
 
-
-@pytest.fixture
-def bench_accuracy(monkeypatch):
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    import bench_accuracy
-
-    return bench_accuracy
+bench_accuracy = benchmark("bench_accuracy")
 
 
 @pytest.fixture

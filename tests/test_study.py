@@ -1,28 +1,11 @@
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+from tests.conftest import benchmark
 
-
-@pytest.fixture
-def study(monkeypatch):
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    import study_cls_value
-
-    return study_cls_value
-
-
-@pytest.fixture
-def report(monkeypatch):
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    import study_report
-
-    return study_report
-
-
+study = benchmark("study_cls_value")
+report = benchmark("study_report")
 SMALL = "--problems marked --seeds 2 --updates 4 --train 40 --jobs 1".split()
 
 
@@ -35,7 +18,7 @@ def runs_of(accuracy, n_problems=8, seeds=5):
         {
             "stage": stage, "problem": problem, "setting": setting, "arm": arm, "seed": seed,
             "lr": 6e-3, "accuracy": accuracy(setting, problem, arm, seed), "fit_s": 1.0,
-            "first_gradient": 0.1, "mean_gradient": 0.1, "token_norm": 0.1, "token_moved": 0.2,
+            "first_gradient": 0.1, "token_norm": 0.1, "token_moved": 0.2,
             "flipped": 0.05, "redrawn_sd": 0.01,
         }
         for setting in SETTINGS
