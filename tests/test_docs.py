@@ -56,3 +56,24 @@ def test_the_diagram_links_to_every_parameter():
     assert [entry.partition(" : ")[0] for entry in sorted(entries)] == sorted(small().get_params())
     lines = [line.strip() for line in CLSTransformerClassifier.__doc__.splitlines()]
     assert np.isin(entries, lines).all()
+
+
+def in_short():
+    """Return the paragraph that answers the question for a reader in a hurry."""
+    page = (DOCS / "the_answer.rst").read_text()
+    return " ".join(re.search(r"admonition:: In short\n\n((?:   .+\n)+)", page)[1].split())
+
+
+def test_the_readme_quotes_the_answer():
+    lines = (DOCS.parent / "README.md").read_text().splitlines()
+    assert " ".join(line[2:].strip() for line in lines if line.startswith("> ")) == in_short()
+
+
+def test_the_numbers_of_the_answer_are_those_of_its_tables():
+    tables = "".join(
+        (DOCS / "cls_value" / f"{name}.csv").read_text() for name in ("expectations", "zeros")
+    )
+    found = re.findall(r"[+-]\d+\.\d \([^)]*\)|\d+\.\d to \d+\.\d %", in_short())
+    assert len(found) >= 5
+    assert [text for text in found if text not in tables] == []
+    assert len(re.findall(r"\d\.\d", in_short())) == len(re.findall(r"\d\.\d", "".join(found)))

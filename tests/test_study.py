@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -6,6 +8,7 @@ from tests.conftest import benchmark
 
 study = benchmark("study_cls_value")
 report = benchmark("study_report")
+DOCS = Path(__file__).parent.parent / "docs"
 SMALL = "--problems marked --seeds 2 --updates 4 --train 40 --jobs 1".split()
 
 
@@ -266,3 +269,18 @@ def test_one_problem_is_too_few_to_say_anything(report):
     runs = runs_of(lambda *_: 0.8 + rng.normal(0, 0.01), n_problems=1)
     verdicts = report.expectations(runs).set_index("expectation")["verdict"]
     assert verdicts["learned about equals mean at tuned rates"] == "undecided"
+
+
+def test_the_tables_of_the_docs_are_those_of_the_committed_rows(report, tmp_path):
+    report.write_report(pd.read_csv(DOCS / "cls_value_runs.csv"), tmp_path)
+    committed = {path.name: path.read_text() for path in (DOCS / "cls_value").iterdir()}
+    assert committed == {path.name: path.read_text() for path in tmp_path.iterdir()}
+
+
+def test_the_committed_rows_are_of_the_whole_grid(study):
+    rows = pd.read_csv(DOCS / "cls_value_runs.csv")
+    tests = rows[rows["stage"] == "test"]
+    cells = tests.groupby(["problem", "setting", "arm"])["seed"].nunique()
+    assert len(cells) == (len(study.MADE) + len(study.REAL)) * len(study.SETTINGS) * len(study.ARMS)
+    assert (cells >= 5).all()
+    assert (rows["n_train"] <= 500).all()
