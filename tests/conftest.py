@@ -7,6 +7,7 @@ import pytest
 from sklearn_cls import CLSTransformerClassifier
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+DOCS = Path(__file__).parent.parent / "docs"
 
 
 def benchmark(name):

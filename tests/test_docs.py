@@ -2,7 +2,6 @@
 
 import html
 import re
-from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
@@ -13,9 +12,8 @@ from sklearn.utils.fixes import parse_version
 import sklearn_cls
 from sklearn_cls import CLSTransformerClassifier, datasets
 from sklearn_cls._version import DOCUMENTATION
-from tests.conftest import small
+from tests.conftest import DOCS, small
 
-DOCS = Path(__file__).parent.parent / "docs"
 PAGE = "generated/sklearn_cls.CLSTransformerClassifier.html"
 
 

@@ -1,14 +1,11 @@
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import benchmark
+from tests.conftest import DOCS, benchmark
 
 study = benchmark("study_cls_value")
 report = benchmark("study_report")
-DOCS = Path(__file__).parent.parent / "docs"
 SMALL = "--problems marked --seeds 2 --updates 4 --train 40 --jobs 1".split()
 
 
