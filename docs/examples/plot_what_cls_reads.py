@@ -18,9 +18,7 @@ from sklearn_cls.datasets import make_sequences
 
 X, y = make_sequences("marked", 1000, random_state=0)
 X_train, y_train, X_test, y_test = X[:500], y[:500], X[500:], y[500:]
-clf = CLSTransformerClassifier(
-    depth=1, embedding="linear", augment=False, max_epochs=40, random_state=0
-)
+clf = CLSTransformerClassifier(depth=1, embedding="linear", augment=False, random_state=0)
 clf.fit(X_train, y_train).score(X_test, y_test)
 
 # %%
