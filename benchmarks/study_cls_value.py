@@ -5,7 +5,9 @@ depth 1, 2 and 4 under a plain linear embedding, without augmentation, and the d
 embedding and augmentation. All arms see the same training and test sequences, and per seed the
 same other initial weights and batches. The step size of each arm is tuned on each problem and in
 each setting by cross-validation on the training sequences, and each is then trained with several
-seeds and scored on the test sequences.
+seeds and scored on the test sequences. At the end, where an arm was the farthest behind another
+one, both are measured again, from the split and the step size on, as that place may have been found
+by chance.
 
 Problems come with packages (digits, and those of aeon and mnist1d where installed), from
 `NAME_TRAIN.ts` in `--data DIR`, of which at least a third is held out to test on, and from
@@ -18,6 +20,7 @@ writes what `study_report.py` makes of it.
 """
 
 import argparse
+import functools
 import itertools
 import math
 
@@ -29,7 +32,7 @@ from bench_accuracy import add, half, problems, read, take
 from harness import print_versions
 from sklearn.model_selection import StratifiedKFold, train_test_split
 from skorch.callbacks import Callback
-from study_report import ARMS, MADE, SETTINGS, print_report, write_report
+from study_report import ARMS, MADE, SETTINGS, farthest, print_report, write_report
 from tqdm import tqdm
 
 from sklearn_cls import CLSTransformerClassifier
@@ -51,14 +54,17 @@ N_TEST = 1000  # at most
 MAX_TOKENS = 32  # half the default, for time
 MIDDLE_LR, LR_FACTOR, FARTHEST = 0.01, 3, 3  # 3.7e-4 to 0.27
 N_DRAWS = 5  # of a random token, at prediction
+FRESH = 1000  # the first seed of what is measured again
 KEY = ["stage", "problem", "setting", "arm", "seed"]
 
 
 def load(problem, folder, n_train, seed):
     """Return X_train, y_train, X_test, y_test of a problem, with at most `n_train` to learn from.
 
-    Made problems are made from the seed; of the others, the split is the same for all seeds.
+    Made problems are made from the seed; of the others, the split is the same for all seeds below
+    `FRESH`, so that what differs is the training, and another for each seed from there on.
     """
+    of_split = seed if seed >= FRESH else 0
     if problem in MADE:
         X, y = make_sequences(problem, n_train + N_TEST, random_state=seed)
         return X[:n_train], y[:n_train], X[n_train:], y[n_train:]
@@ -71,17 +77,17 @@ def load(problem, folder, n_train, seed):
             np.arange(len(y)),
             train_size=min(n_train, len(y) * 2 // 3),
             stratify=y,
-            random_state=0,
+            random_state=of_split,
         )
         X_train, y_train, X_test, y_test = take(X, train), y[train], take(X, test), y[test]
-    return *some(X_train, y_train, n_train), *some(X_test, y_test, N_TEST)
+    return *some(X_train, y_train, n_train, of_split), *some(X_test, y_test, N_TEST, of_split)
 
 
-def some(X, y, n):
+def some(X, y, n, seed):
     """Return at most n sequences, of all classes alike."""
     if len(y) <= n:
         return X, y
-    rows, _ = train_test_split(np.arange(len(y)), train_size=n, stratify=y, random_state=0)
+    rows, _ = train_test_split(np.arange(len(y)), train_size=n, stratify=y, random_state=seed)
     return take(X, rows), y[rows]
 
 
@@ -102,7 +108,7 @@ def classifier(setting, arm, X, n_updates, lr, seed):
     )
 
 
-def tune(setting, arm, split, n_updates, n_folds):
+def tune(setting, arm, split, n_updates, n_folds, first_seed=0):
     """Return the best step size in cross-validation, its accuracy, and how many were tried.
 
     From the middle one, by a factor up or down while that is better, so that the best is between
@@ -111,14 +117,14 @@ def tune(setting, arm, split, n_updates, n_folds):
     shorter training, or for one seed, would be chosen.
     """
     X, y, *_ = split
-    folds = list(StratifiedKFold(n_folds, shuffle=True, random_state=0).split(y, y))
+    folds = list(StratifiedKFold(n_folds, shuffle=True, random_state=first_seed).split(y, y))
     scores, best = {}, 0
     while True:
         for power in range(max(best - 1, -FARTHEST), min(best + 1, FARTHEST) + 1):
             if power not in scores:
                 scores[power] = np.mean([
                     score(setting, arm, X, y, train, valid, n_updates, step_size(power), seed)
-                    for seed, (train, valid) in enumerate(folds)
+                    for seed, (train, valid) in enumerate(folds, first_seed)
                 ])  # fmt: skip
         top = max(scores, key=lambda power: (scores[power], -abs(power)))
         if top == best:
@@ -155,9 +161,9 @@ class WatchFirstQuery(Callback):
 
 def tune_row(key, split, options):
     """Return the row of a step size that was chosen."""
-    _, _, setting, arm, _ = key
+    _, _, setting, arm, seed = key
     torch.set_num_threads(1)
-    lr, accuracy, n_tried = tune(setting, arm, split, options.updates, options.folds)
+    lr, accuracy, n_tried = tune(setting, arm, split, options.updates, options.folds, seed)
     return {**row_of(key, lr, accuracy, split, options), "n_tried": n_tried}
 
 
@@ -178,6 +184,12 @@ def test_row(key, lr, split, options):
     if arm == "random":
         row["flipped"], row["redrawn_sd"] = redraw(clf, X_test, y_test)
     return row
+
+
+def again_row(key, split, options):
+    """Return the row of a training that is scored after its step size was chosen anew."""
+    tuned = tune_row(key, split, options)
+    return {**test_row(key, tuned["lr"], split, options), "n_tried": tuned["n_tried"]}
 
 
 def redraw(clf, X, y):
@@ -224,38 +236,67 @@ def run(options):
             )
     arms = [(setting, arm) for setting in options.settings for arm in ARMS]
     n_rows = len(options.problems) * len(arms) * (1 + options.seeds)
+
+    @functools.cache
+    def split(problem, seed):
+        return load(problem, options.data, options.train, seed)
+
+    def task(key):
+        stage, problem, setting, arm, seed = key
+        if stage == "test":
+            lr = done["tune", problem, setting, arm, 0]["lr"]
+            return joblib.delayed(test_row)(key, lr, split(problem, seed), options)
+        row = {"tune": tune_row, "again": again_row}[stage]
+        return joblib.delayed(row)(key, split(problem, seed), options)
+
     with (
         joblib.Parallel(options.jobs, return_as="generator_unordered") as parallel,
         tqdm(total=n_rows, unit="row", smoothing=0) as bar,
     ):
+
+        def finish(keys):
+            missing = [key for key in keys if key not in done]
+            bar.update(len(keys) - len(missing))
+            for row in parallel(task(key) for key in missing):
+                done[tuple(row[name] for name in KEY)] = row
+                add(row, options.out)
+                bar.set_postfix_str(row["problem"])
+                bar.update()
+
         for problem in options.problems:
-            splits = [
-                load(problem, options.data, options.train, seed) for seed in range(options.seeds)
-            ]
-            tests = [
-                ("test", problem, *arm, seed) for seed in range(options.seeds) for arm in arms
-            ]  # all arms of a seed one after the other, so that their times compare
+            n_train = {row["n_train"] for row in done.values() if row["problem"] == problem}
+            n_wanted = len(split(problem, 0)[1])
+            if n_train - {n_wanted}:
+                raise SystemExit(
+                    f"{options.out} holds fits on {n_train} training sequences of {problem}, not "
+                    f"{n_wanted}; choose another --out."
+                )
+            finish([("tune", problem, *arm, 0) for arm in arms])
+            # All arms of a seed one after the other, so that their times compare.
+            finish([("test", problem, *arm, seed) for seed in range(options.seeds) for arm in arms])
+        again = keys_again(of_grid(pd.DataFrame(done.values()), options), options.again)
+        bar.total += len(again)
+        finish(again)
 
-            def finish(tasks, problem=problem):
-                for row in parallel(tasks):
-                    done[tuple(row[name] for name in KEY)] = row
-                    add(row, options.out)
-                    bar.update()
-                bar.set_postfix_str(problem)
 
-            tunes = [("tune", problem, *arm, 0) for arm in arms]
-            bar.update(sum(key in done for key in (*tunes, *tests)))
-            finish(
-                joblib.delayed(tune_row)(key, splits[0], options)
-                for key in tunes
-                if key not in done
-            )
-            lr = {key[2:4]: done[key]["lr"] for key in tunes}
-            finish(
-                joblib.delayed(test_row)(key, lr[key[2:4]], splits[key[-1]], options)
-                for key in tests
-                if key not in done
-            )
+def keys_again(runs, n_seeds):
+    """Return the keys of what is measured again: each arm, and what it is the farthest behind."""
+    keys = [
+        ("again", problem, setting, arm, FRESH + i)
+        for *both, setting, problem in farthest(runs)
+        for arm in both
+        for i in range(n_seeds)
+    ]
+    return list(dict.fromkeys(keys))
+
+
+def of_grid(runs, options):
+    """Return the rows that are asked for, of those that a CSV may hold."""
+    return runs[
+        runs["problem"].isin(options.problems)
+        & runs["setting"].isin(options.settings)
+        & ((runs["seed"] < options.seeds) | (runs["stage"] == "again"))
+    ]
 
 
 def parse(args):
@@ -268,6 +309,7 @@ def parse(args):
     parser.add_argument("--problems", nargs="+", help="default: all there are of the study's")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, help="default: all")
     parser.add_argument("--seeds", type=int, help="default 5, quick 2")
+    parser.add_argument("--again", type=int, help="splits to measure again on; default 10, quick 2")
     parser.add_argument("--updates", type=int, help="of each fit; default 300, quick 60")
     parser.add_argument("--train", type=int, help="sequences at most; default 500, quick 200")
     parser.add_argument("--folds", type=int, default=2, help="of cross-validation; default 2")
@@ -283,6 +325,7 @@ def parse(args):
         "problems": small if options.quick else there,
         "settings": SETTINGS[:2] if options.quick else SETTINGS,
         "seeds": 2 if options.quick else 5,
+        "again": 2 if options.quick else 10,
         "updates": 60 if options.quick else 300,
         "train": 200 if options.quick else 500,
         "out": "cls_value_quick.csv" if options.quick else "cls_value.csv",
@@ -307,9 +350,7 @@ def main(args=None):
         flush=True,
     )
     run(options)
-    runs = pd.read_csv(options.out).query(
-        "problem in @options.problems and setting in @options.settings and seed < @options.seeds"
-    )
+    runs = of_grid(pd.read_csv(options.out), options)
     print_report(runs)
     if options.tables:
         write_report(runs, options.tables)

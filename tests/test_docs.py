@@ -75,3 +75,7 @@ def test_the_numbers_of_the_answer_are_those_of_its_tables():
     assert len(found) >= 5
     assert [text for text in found if text not in tables] == []
     assert len(re.findall(r"\d\.\d", in_short())) == len(re.findall(r"\d\.\d", "".join(found)))
+    ahead, of_all = re.search(r"ahead of learned on (\d+) of (\d+) problems", in_short()).groups()
+    gaps = (DOCS / "cls_value" / "differences.csv").read_text()
+    wins, ties, losses = re.search(r"^default,max,.*,(\d+) / (\d+) / (\d+),", gaps, re.M).groups()
+    assert (int(ahead), int(of_all)) == (int(wins), int(wins) + int(ties) + int(losses))

@@ -6,14 +6,15 @@ from tests.conftest import DOCS, benchmark
 
 study = benchmark("study_cls_value")
 report = benchmark("study_report")
-SMALL = "--problems marked --seeds 2 --updates 4 --train 40 --jobs 1".split()
+SMALL = "--problems marked --seeds 2 --again 1 --updates 4 --train 40 --jobs 1".split()
 
 
-def runs_of(accuracy, n_problems=8, seeds=5):
+def runs_of(accuracy, n_problems=8, n_seeds=5):
     """Return rows of a study in which accuracy is `accuracy(setting, problem, arm, seed)`."""
     from study_report import ARMS, MADE, SETTINGS
 
     problems = (*MADE, *(f"real {i}" for i in range(n_problems)))
+    again = range(1000, 1000 + 2 * n_seeds)
     rows = [
         {
             "stage": stage, "problem": problem, "setting": setting, "arm": arm, "seed": seed,
@@ -21,11 +22,12 @@ def runs_of(accuracy, n_problems=8, seeds=5):
             "first_gradient": 0.1, "token_norm": 0.1, "token_moved": 0.2,
             "flipped": 0.05, "redrawn_sd": 0.01,
         }
+        for stages in ({"tune": range(1), "test": range(n_seeds)}, {"again": again})
         for setting in SETTINGS
         for problem in problems
         for arm in ARMS
-        for stage, n in (("tune", 1), ("test", seeds))
-        for seed in range(n)
+        for stage, seeds in stages.items()
+        for seed in seeds
     ]  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -35,7 +37,7 @@ def test_a_study_writes_a_row_for_each_fit_and_its_tables(study, tmp_path):
     setting = "linear, depth 1"
     study.main([*SMALL, "--settings", setting, "--out", str(out), "--tables", str(tmp_path / "t")])
     rows = pd.read_csv(out)
-    assert len(rows) == 7 * (1 + 2)  # arms, a tuning and two seeds each
+    assert rows["stage"].value_counts().drop("again").to_dict() == {"test": 7 * 2, "tune": 7}
     tests = rows[rows["stage"] == "test"].set_index(["arm", "seed"])
     lr = rows[rows["stage"] == "tune"].set_index("arm")["lr"]
     assert (tests["lr"].unstack().eq(lr, axis=0)).all(axis=None)  # its own, the same for all seeds
@@ -56,7 +58,7 @@ def test_a_study_goes_on_where_it_stopped(study, tmp_path, monkeypatch):
     out = tmp_path / "rows.csv"
     study.main([*SMALL, "--settings", "linear, depth 1", "--out", str(out)])
     rows = pd.read_csv(out)
-    rows.iloc[:-2].to_csv(out, index=False)
+    rows.drop(rows.index[rows["stage"] == "test"][-2:]).to_csv(out, index=False)
     keys = []
     test_row = study.test_row
     monkeypatch.setattr(
@@ -65,8 +67,40 @@ def test_a_study_goes_on_where_it_stopped(study, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "tune_row", None)
     study.main([*SMALL, "--settings", "linear, depth 1", "--out", str(out)])
     assert len(keys) == 2
-    again = pd.read_csv(out)
-    pd.testing.assert_frame_equal(again.drop(columns="fit_s"), rows.drop(columns="fit_s"))
+    first, second = (
+        table.drop(columns="fit_s").sort_values(study.KEY, ignore_index=True)
+        for table in (rows, pd.read_csv(out))
+    )
+    pd.testing.assert_frame_equal(second, first)
+
+
+def test_what_is_farthest_behind_is_measured_again(study, tmp_path):
+    out = tmp_path / "rows.csv"
+    study.main([*SMALL, "--again", "3", "--settings", "linear, depth 1", "--out", str(out)])
+    rows = pd.read_csv(out).set_index("stage")
+    seeds = rows.loc["again"].groupby("arm")["seed"].apply(set)
+    assert set(seeds.index) == set(study.ARMS) - {"attention"}  # which is "learned" at depth 1
+    assert all(of_arm == {1000, 1001, 1002} for of_arm in seeds)
+    assert (rows.loc["again", "n_tried"] >= 3).all()  # its step size is its own
+    assert rows.loc["again"].groupby("arm")["lr"].nunique().max() > 1
+
+
+def test_what_is_measured_again_is_split_and_tuned_anew(study, monkeypatch):
+    splits = [study.load("digits", None, 100, seed=seed) for seed in (0, 1000, 1001)]
+    assert len({X_train.tobytes() for X_train, *_ in splits}) == 3
+    for X_train, _, X_test, _ in splits:
+        assert not {x.tobytes() for x in X_train} & {x.tobytes() for x in X_test}
+    seen = {}
+
+    def score(setting, arm, X, y, train, valid, n_updates, lr, seed):
+        seen.setdefault(seed, train.tobytes())
+        return 0.5
+
+    monkeypatch.setattr(study, "score", score)
+    for first_seed in (0, 1000):
+        study.tune("linear, depth 1", "learned", splits[0], 4, 2, first_seed)
+    assert set(seen) == {0, 1, 1000, 1001}
+    assert len(set(seen.values())) == 4
 
 
 @pytest.mark.parametrize(
@@ -153,11 +187,45 @@ def test_made_problems_are_made_anew_for_each_seed(study):
     assert not np.array_equal(X, X_other)
 
 
+def test_the_place_where_an_arm_is_farthest_behind_is_named(report):
+    places = {
+        "learned": ("linear, depth 2", "order"),
+        "zeros": ("linear, depth 1", "marked"),
+        "fixed": ("default", "real 3"),
+    }
+
+    def accuracy(setting, problem, arm, seed):
+        # "attention" at depth 1 is not compared.
+        at_depth_1 = arm == "attention" and setting == "linear, depth 1"
+        return 0.8 - 0.1 * (places.get(arm) == (setting, problem)) + 0.2 * at_depth_1
+
+    found = {arm: place for arm, _, *place in report.farthest(runs_of(accuracy))}
+    assert {arm: tuple(found[arm]) for arm in places} == places
+    assert set(found) == set(report.ARMS)
+
+
+def test_how_far_behind_an_arm_is_was_not_chosen_by_chance(report):
+    rng = np.random.default_rng(0)
+    runs = runs_of(lambda *_: 0.7 + rng.normal(0, 0.05))  # no arm is worse than another
+    behind = report.behind(runs)
+    assert (behind["found"] < -5).all()  # the least of hundreds of differences
+    assert abs(behind["again"].mean()) < 2
+    assert ((behind["low"] < 0) & (behind["high"] > 0)).sum() >= 5  # of 7
+
+
 def test_a_csv_of_another_grid_is_refused(study, tmp_path):
     command = [*SMALL, "--settings", "linear, depth 1", "--out", str(tmp_path / "rows.csv")]
     study.main(command)
     with pytest.raises(SystemExit, match=r"fits of 4 updates.* not 8 and 2; choose another --out"):
         study.main([*command, "--updates", "8"])
+
+
+def test_a_csv_of_other_training_sequences_is_refused(study, tmp_path):
+    command = [*SMALL, "--settings", "linear, depth 1", "--out", str(tmp_path / "rows.csv")]
+    study.main(command)
+    message = r"on \{40\} training sequences of marked, not 50; choose another --out"
+    with pytest.raises(SystemExit, match=message):
+        study.main([*command, "--train", "50"])
 
 
 def test_arms_differ_in_the_token_and_the_pooling_only(study):
@@ -184,6 +252,15 @@ def test_a_random_token_that_is_drawn_anew_flips_predictions_and_others_none(stu
     assert study.redraw(clf, X, y) == (0, 0)
 
 
+def test_the_statistics_are_those_worked_out_by_hand(report):
+    # t of 4 degrees of freedom at 97.5 % is 2.776; the standard error is sqrt(2.5 / 5).
+    assert report.interval(np.arange(1, 6)) == pytest.approx((3, 1.0368, 4.9632), abs=1e-4)
+    # All 10 signs alike: 2 of 2 ** 10 ways, whatever the sizes, of which a t test would know.
+    assert report.wilcoxon(np.array([1, 2, 3, 4, 5, 6, 7, 8, 9, 100])) == 2 / 2**10
+    # Smallest first: times 3, 2 and 1, and none below the one before it.
+    np.testing.assert_allclose(report.holm([0.03, 0.01, 0.04]), [0.06, 0.03, 0.06])
+
+
 def test_a_true_difference_is_found_and_its_interval_covers_it(report):
     rng = np.random.default_rng(0)
     level = {f"real {i}": rng.uniform(0.6, 0.9) for i in range(12)}
@@ -193,10 +270,12 @@ def test_a_true_difference_is_found_and_its_interval_covers_it(report):
 
     runs = runs_of(accuracy, n_problems=12)
     gaps = report.differences(runs).set_index(["setting", "against learned"])
-    for setting in report.SETTINGS:
+    for setting in (report.ALL, *report.SETTINGS):
         zeros, fixed = gaps.loc[(setting, "zeros")], gaps.loc[(setting, "fixed")]
         assert zeros["low"] < -5 < zeros["high"]
-        assert zeros["p (Holm)"] < 0.01
+        assert zeros["p"] == 2 / 2**12
+        n_compared = len(report.compared(setting)) - 1
+        assert zeros["p (Holm)"] == pytest.approx(n_compared * zeros["p"])
         assert zeros["better / equal / worse"] == "0 / 0 / 12"
         assert abs(fixed["points"]) < 1
     assert (gaps["p (Holm)"] >= gaps["p"]).all()
@@ -218,6 +297,32 @@ def test_arms_that_are_equal_everywhere_do_not_differ(report):
     assert verdicts["nothing wins everywhere"] == "refuted"  # no arm is ever behind
 
 
+def test_arms_that_differ_by_chance_alone_are_not_told_apart(report):
+    rng = np.random.default_rng(0)
+    level = {"order": 0.1}  # deviation over seeds, much more than on the other problems
+
+    def accuracy(setting, problem, arm, seed):
+        return 0.7 + rng.normal(0, level.get(problem, 0.02))
+
+    expectations = report.expectations(runs_of(accuracy)).set_index("expectation")
+    assert expectations.loc["nothing wins everywhere", "verdict"] == "undecided"
+
+
+def test_an_expectation_that_one_setting_does_not_show_is_confirmed_on_average(report):
+    rng = np.random.default_rng(0)
+
+    def accuracy(setting, problem, arm, seed):
+        noise = rng.normal(0, 0.1 if setting == "default" and arm == "mean" else 0.005)
+        return 0.7 + noise - 0.08 * (arm == "random" and setting != "default")
+
+    expectations = report.expectations(runs_of(accuracy, n_seeds=20)).set_index("expectation")
+    verdicts, numbers = expectations["verdict"], expectations["number"]
+    assert verdicts["learned about equals mean at tuned rates"] == "confirmed on average"
+    assert verdicts["fixed about equals learned"] == "confirmed"
+    assert verdicts["random acts as noise"] == "confirmed on average"
+    assert "depth 4 worse, default equal" in numbers["random acts as noise"]
+
+
 def test_expectations_that_hold_are_confirmed(report):
     rng = np.random.default_rng(0)
     weak = dict(zip(report.ARMS, ("spread", "marked", "order", *["spread"] * 4), strict=True))
@@ -233,6 +338,7 @@ def test_expectations_that_hold_are_confirmed(report):
     assert "5.0 to 5.0 % of predictions flip" in number["random acts as noise"]
     assert "-6." in number["random acts as noise"]
     assert "marked -20." in number["zeros trail at depth 1 on selection tasks only"]
+    assert "7 of 7 arms are behind another" in number["nothing wins everywhere"]
 
 
 def test_expectations_that_do_not_hold_are_refuted(report):
@@ -243,7 +349,7 @@ def test_expectations_that_do_not_hold_are_refuted(report):
 
     expectations = report.expectations(runs_of(accuracy)).set_index("expectation")
     assert expectations["verdict"].eq("refuted").all()
-    assert "learned - mean = +5." in expectations["number"].iloc[0]
+    assert "mean - learned = -5." in expectations["number"].iloc[0]
 
 
 @pytest.mark.parametrize(
@@ -280,4 +386,9 @@ def test_the_committed_rows_are_of_the_whole_grid(study):
     cells = tests.groupby(["problem", "setting", "arm"])["seed"].nunique()
     assert len(cells) == (len(study.MADE) + len(study.REAL)) * len(study.SETTINGS) * len(study.ARMS)
     assert (cells >= 5).all()
+    again = rows[rows["stage"] == "again"].groupby(["problem", "setting", "arm"])["seed"]
+    asked = study.keys_again(rows, n_seeds=10)
+    assert again.apply(sorted).to_dict() == {
+        key[1:4]: list(range(study.FRESH, study.FRESH + 10)) for key in asked
+    }
     assert (rows["n_train"] <= 500).all()
