@@ -64,31 +64,31 @@ def load(problem, folder, n_train, seed):
     Made problems are made from the seed; of the others, the split is the same for all seeds below
     `FRESH`, so that what differs is the training, and another for each seed from there on.
     """
-    of_split = seed if seed >= FRESH else 0
     if problem in MADE:
         X, y = make_sequences(problem, n_train + N_TEST, random_state=seed)
         return X[:n_train], y[:n_train], X[n_train:], y[n_train:]
+    of_split = seed if seed >= FRESH else 0
     if problem in problems(None, "test"):
-        X_train, y_train = half(problem, None, "TRAIN")
+        X, y = half(problem, None, "TRAIN")
         X_test, y_test = half(problem, None, "TEST")
+        if seed >= FRESH:
+            X_all = [*X, *X_test] if isinstance(X, list) else np.concatenate([X, X_test])
+            X, y, X_test, y_test = parted(X_all, np.concatenate([y, y_test]), len(y), of_split)
     else:
         X, y = half(problem, folder, "TRAIN")
-        train, test = train_test_split(
-            np.arange(len(y)),
-            train_size=min(n_train, len(y) * 2 // 3),
-            stratify=y,
-            random_state=of_split,
-        )
-        X_train, y_train, X_test, y_test = take(X, train), y[train], take(X, test), y[test]
-    return *some(X_train, y_train, n_train, of_split), *some(X_test, y_test, N_TEST, of_split)
+        X, y, X_test, y_test = parted(X, y, min(n_train, len(y) * 2 // 3), of_split)
+    return *some(X, y, n_train, of_split), *some(X_test, y_test, N_TEST, of_split)
+
+
+def parted(X, y, n, seed):
+    """Return n sequences with their classes, and the others with theirs, of all classes alike."""
+    rows = train_test_split(np.arange(len(y)), train_size=n, stratify=y, random_state=seed)
+    return [part for of in rows for part in (take(X, of), y[of])]
 
 
 def some(X, y, n, seed):
     """Return at most n sequences, of all classes alike."""
-    if len(y) <= n:
-        return X, y
-    rows, _ = train_test_split(np.arange(len(y)), train_size=n, stratify=y, random_state=seed)
-    return take(X, rows), y[rows]
+    return (X, y) if len(y) <= n else parted(X, y, n, seed)[:2]
 
 
 def classifier(setting, arm, X, n_updates, lr, seed):

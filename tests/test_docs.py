@@ -5,6 +5,7 @@ import re
 from urllib.parse import unquote
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 from sklearn.utils.fixes import parse_version
@@ -12,8 +13,9 @@ from sklearn.utils.fixes import parse_version
 import sklearn_cls
 from sklearn_cls import CLSTransformerClassifier, datasets
 from sklearn_cls._version import DOCUMENTATION
-from tests.conftest import DOCS, small
+from tests.conftest import DOCS, benchmark, small
 
+report = benchmark("study_report")
 PAGE = "generated/sklearn_cls.CLSTransformerClassifier.html"
 
 
@@ -67,15 +69,29 @@ def test_the_readme_quotes_the_answer():
     assert " ".join(line[2:].strip() for line in lines if line.startswith("> ")) == in_short()
 
 
-def test_the_numbers_of_the_answer_are_those_of_its_tables():
-    tables = "".join(
-        (DOCS / "cls_value" / f"{name}.csv").read_text() for name in ("expectations", "zeros")
-    )
-    found = re.findall(r"[+-]\d+\.\d \([^)]*\)|\d+\.\d to \d+\.\d %", in_short())
-    assert len(found) >= 5
-    assert [text for text in found if text not in tables] == []
-    assert len(re.findall(r"\d\.\d", in_short())) == len(re.findall(r"\d\.\d", "".join(found)))
-    ahead, of_all = re.search(r"ahead of learned on (\d+) of (\d+) problems", in_short()).groups()
-    gaps = (DOCS / "cls_value" / "differences.csv").read_text()
-    wins, ties, losses = re.search(r"^default,max,.*,(\d+) / (\d+) / (\d+),", gaps, re.M).groups()
-    assert (int(ahead), int(of_all)) == (int(wins), int(wins) + int(ties) + int(losses))
+def test_the_numbers_of_the_answer_are_those_of_the_rows(report):
+    runs = pd.read_csv(DOCS / "cls_value_runs.csv")
+    average = report.differences(runs).set_index(["setting", "against learned"])
+    order = report.again(runs).query("problem == 'order'").set_index("against learned")
+    rows = [
+        ("fixed", average.loc[(report.ALL, "fixed")]),
+        ("random", average.loc[(report.ALL, "random")]),
+        ("zeros", average.loc[(report.ALL, "zeros")]),
+        ("zeros", average.loc[("default", "zeros")]),
+        ("mean", average.loc[(report.ALL, "mean")]),
+        ("max", average.loc[(report.ALL, "max")]),
+        ("max", order.loc["max"]),
+    ]
+    expected = [
+        f"{arm} - learned = {report.say(row[['points', 'low', 'high']])}" for arm, row in rows
+    ]
+    text = in_short()
+    assert re.findall(r"\w+ - learned = \S+ \([^)]*\)", text) == expected
+    flips = report.redrawn(runs)
+    mean, most = flips["flipped, mean"], flips["flipped, most"].max()
+    assert f"{mean.min():.1f} to {mean.max():.1f} % of the predictions" in text
+    assert f"up to {most:.1f} % on one problem" in text
+    assert len(re.findall(r"\d\.\d", text)) == 3 * len(expected) + 3
+    assert "None of the four takes more time than another" in text
+    of_four = report.cost(runs)[["learned", "zeros", "fixed", "random"]]
+    assert of_four.stack().between(0.95, 1.05).all()
