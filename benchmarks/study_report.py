@@ -367,16 +367,21 @@ def by_setting(runs):
     return zeros(runs).map(lambda cell: cell if isinstance(cell, str) else say(cell))
 
 
+def in_tenths(table):
+    """Return a table with its points to one decimal; its p values keep their digits."""
+    return table.round(dict.fromkeys(("points", "low", "high"), 1))
+
+
 REPORT = {  # tables, and the format of their numbers
     "accuracy": (accuracy, "%.1f"),
-    "differences": (differences, "%.3g"),
-    "pairs": (pairs, "%.3g"),
+    "differences": (lambda runs: in_tenths(differences(runs)), "%.3g"),
+    "pairs": (lambda runs: in_tenths(pairs(runs)), "%.3g"),
     "problems": (lambda runs: by_problem(runs).reset_index(), "%.1f"),
     "made": (made, "%.1f"),
     "zeros": (by_setting, None),
     "behind": (behind, "%.1f"),
     "again": (again, "%.1f"),
-    "shown": (shown, "%.2g"),
+    "shown": (lambda runs: in_tenths(shown(runs)), "%.3g"),
     "redrawn": (redrawn, "%.1f"),
     "cost": (cost, "%.2f"),
     "gradients": (gradients, "%.3g"),
