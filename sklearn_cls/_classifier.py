@@ -212,9 +212,10 @@ class CLSTransformerClassifier(
 
     Notes
     -----
-    The last block computes the [CLS] row only, with the same result as the whole encoder; see
-    the user guide. Sums in float32 depend on their order, so that the same sequence in another
-    batch may give probabilities that differ in the last digits.
+    The encoder is that of [1]_, read at a [CLS] token as in [2]_. The last block computes the [CLS]
+    row only, with the same result as the whole encoder, as the page "How it works" derives. Sums in
+    float32 depend on their order, so that the same sequence in another batch may give probabilities
+    that differ in the last digits.
 
     References
     ----------

@@ -3,9 +3,17 @@
 from numbers import Integral
 
 import numpy as np
-from sklearn.utils import check_consistent_length
+from sklearn.utils import check_consistent_length, column_or_1d
 
-from sklearn_cls._display import COLORS, DASHES, add_legend, make_axes, steps_and_classifier
+from sklearn_cls._compat import check_matplotlib_support
+from sklearn_cls._display import (
+    COLORS,
+    DASHES,
+    add_legend,
+    label_outer,
+    make_axes,
+    steps_and_classifier,
+)
 
 MAX_SEQUENCES = 8  # side by side
 
@@ -76,8 +84,8 @@ class CLSAttentionDisplay:
         Parameters
         ----------
         estimator : estimator
-            A fitted :class:`CLSTransformerClassifier`, or a Pipeline that ends in one: drawn is
-            then what the steps before it make of X.
+            A fitted :class:`CLSTransformerClassifier`, a search over one, or a Pipeline that ends
+            in one: drawn is then what the steps before it make of X.
 
         X : array-like of shape (n_sequences, n_steps, n_features) or (n_sequences, n_steps), \
                 or list of arrays of shape (n_steps_i, n_features) or (n_steps_i,)
@@ -112,13 +120,24 @@ class CLSAttentionDisplay:
         NotFittedError
             If the estimator is not fitted.
         """
+        check_matplotlib_support("CLSAttentionDisplay.from_estimator")
         before, classifier = steps_and_classifier(estimator)
-        _check_few(X, "X")
-        X = X if before is None else before.transform(X)
-        titles = [f"predicted {label}" for label in classifier.predict(X)]
+
+        def prepare(X):
+            return X if before is None else before.transform(X)
+
+        if hasattr(X, "__len__") and len(X) > MAX_SEQUENCES:
+            classifier.predict(prepare(X[:1]))  # complains of a single one, whose steps are many
+            _check_few(X, "X")
+        X = prepare(X)
+        titles = [f"predicted {_brief(label)}" for label in classifier.predict(X)]
         if y is not None:
             check_consistent_length(X, y)
-            titles = [f"class {label}, {title}" for label, title in zip(y, titles, strict=True)]
+            classes = column_or_1d(y)
+            titles = [
+                f"class {_brief(label)}\n{title}"
+                for label, title in zip(classes, titles, strict=True)
+            ]
         attention = classifier.cls_attention(X)
         X = X.to_numpy() if hasattr(X, "to_numpy") else X
         display = cls(
@@ -168,20 +187,20 @@ class CLSAttentionDisplay:
         titles = self.titles
         if titles is None:
             titles = [f"sequence {i}" for i in range(shape[1])]
+        label = "attention" if heads == "mean" else "head"
         for i, x in enumerate(self.sequences):
-            for ax_, below, of_block in zip(
-                axes[:, i], self.attention_axes_[:, i], attention[i], strict=True
+            for b, ax_, below, of_block in zip(
+                blocks, axes[:, i], self.attention_axes_[:, i], attention[i], strict=True
             ):
                 handles = _draw_sequence(ax_, x, limits, self._names(x))
                 handles += draw(below, of_block[:, : len(x)], attention.max())
-                ax_.label_outer()
-                below.tick_params(left=True, right=False, labelleft=i == 0, labelright=False)
+                ax_.set_xlabel("time step")
+                below.set_ylabel(label if len(blocks) == 1 else f"block {b}\n{label}", y=1 / 6)
+                below.yaxis.set_label_position("left")
+                below.tick_params(left=True, right=False, labelleft=True, labelright=False)
             axes[0, i].set_title(titles[i])
-            axes[-1, i].set_xlabel("time step")
-        for b, below in zip(blocks, self.attention_axes_[:, 0], strict=True):
-            label = "attention" if heads == "mean" else "head"
-            below.set_ylabel(label if len(blocks) == 1 else f"block {b}\n{label}", y=1 / 6)
-            below.yaxis.set_label_position("left")
+        if label_outer(axes):
+            label_outer(self.attention_axes_)
         if heads == "each":
             mesh = self.attention_axes_[0, 0].collections[0]
             self.figure_.colorbar(mesh, ax=list(axes.flat), label="attention of [CLS]")
@@ -189,7 +208,8 @@ class CLSAttentionDisplay:
             n_blocks, n_heads = self.attention.shape[1:3]
             which = "last block" if blocks == [n_blocks - 1] else f"block {blocks[0]}"
             which = "each block" if len(blocks) > 1 else which
-            self.figure_.suptitle(f"What [CLS] reads: {which}, {heads} of {n_heads} heads")
+            which += f", {heads} of {n_heads} heads" if n_heads > 1 else ""
+            self.figure_.suptitle(f"What [CLS] reads: {which}")
         at = {"side": "lower center", "inside": "upper right"}  # where no attention is
         add_legend(self.attention_axes_[0, -1], handles, is_own=ax is None, **at)
         return self
@@ -216,6 +236,12 @@ class CLSAttentionDisplay:
                 f"{len(self.feature_names)} names."
             )
         return list(self.feature_names)
+
+
+def _brief(label):
+    """Return a label as text that fits over a panel."""
+    text = str(label)
+    return text if len(text) <= 24 else text[:23] + "…"
 
 
 def _check_few(sequences, name):
@@ -268,7 +294,8 @@ def _draw_sequence(ax, x, limits, names):
             values, color=color, linestyle=dash, marker=".", markersize=4, lw=1.3, label=name
         )
     ticks = MaxNLocator(4).tick_values(low, high)
-    ax.set_yticks(ticks[(ticks >= low) & (ticks <= high)])
+    # None just above the attention, whose ticks are there.
+    ax.set_yticks(ticks[(ticks >= low + 0.1 * (high - low)) & (ticks <= high)])
     ax.set_ylabel("value", y=2 / 3)
     return lines if len(lines) > 1 else []
 

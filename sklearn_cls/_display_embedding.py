@@ -2,16 +2,23 @@
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.utils import check_consistent_length
+from sklearn.utils import check_consistent_length, column_or_1d
 
-from sklearn_cls._display import add_legend, color_and_marker, make_axes, steps_and_classifier
+from sklearn_cls._compat import check_matplotlib_support
+from sklearn_cls._display import (
+    N_STYLES,
+    add_legend,
+    color_and_marker,
+    make_axes,
+    steps_and_classifier,
+)
 
 
 class EmbeddingDisplay:
     """The [CLS] vectors of sequences in two dimensions, coloured by class.
 
     It is recommended to use :meth:`from_estimator` or :meth:`from_embeddings`. All parameters are
-    stored as attributes.
+    stored as attributes. Colours and markers tell 56 classes apart; of more there is no legend.
 
     Parameters
     ----------
@@ -82,7 +89,7 @@ class EmbeddingDisplay:
         Parameters
         ----------
         estimator : estimator
-            A fitted :class:`CLSTransformerClassifier`, or a Pipeline that ends in one.
+            A fitted :class:`CLSTransformerClassifier`, or a Pipeline or a search that ends in one.
 
         X : array-like or list of arrays
             Sequences as in `fit`.
@@ -118,6 +125,7 @@ class EmbeddingDisplay:
         NotFittedError
             If the estimator is not fitted.
         """
+        check_matplotlib_support("EmbeddingDisplay.from_estimator")
         before, classifier = steps_and_classifier(estimator)
         if y_unseen is not None and (X_unseen is None or y is None):
             raise ValueError("y_unseen needs X_unseen, the sequences it labels, and y, of X.")
@@ -193,13 +201,30 @@ class EmbeddingDisplay:
         if (embeddings_unseen is None) != (y_unseen is None):
             raise ValueError("embeddings_unseen and y_unseen go together; pass both or neither.")
         check_consistent_length(embeddings, y)
-        seen, labels = np.asarray(embeddings), np.asarray(y)
+        seen, labels = np.asarray(embeddings), _check_labels(y, "y")
+        if min(seen.shape) < 2 and reducer is None:
+            raise ValueError(
+                f"Two dimensions take at least 2 sequences and d_model=2, got vectors of shape "
+                f"{seen.shape}."
+            )
         every, is_unseen = seen, np.zeros(len(seen), dtype=bool)
         if y_unseen is not None:
             check_consistent_length(embeddings_unseen, y_unseen)
             every = np.concatenate([seen, embeddings_unseen])
             is_unseen = np.arange(len(every)) >= len(seen)
-            labels = np.concatenate([labels, y_unseen])
+            unseen = _check_labels(y_unseen, "y_unseen")
+            if (labels.dtype.kind in "biuf") != (unseen.dtype.kind in "biuf"):
+                raise ValueError(
+                    "y and y_unseen must be labels of one kind, got "
+                    f"{labels.dtype} and {unseen.dtype}."
+                )
+            labels = np.concatenate([labels, unseen])
+        if reducer is not None and (
+            isinstance(reducer, type) or not hasattr(reducer, "fit_transform")
+        ):
+            raise TypeError(
+                f"reducer must be a scikit-learn reducer, such as PCA(2), got {reducer!r}."
+            )
         reducer = PCA(2, svd_solver="full") if reducer is None else clone(reducer)
         if hasattr(reducer, "transform"):
             points = reducer.fit(seen, labels[~is_unseen]).transform(every)
@@ -242,7 +267,8 @@ class EmbeddingDisplay:
             is_unseen = np.asarray(self.is_unseen, dtype=bool)
         size = float(np.clip(8000 / len(points), 9, 36))
         handles, self.scatters_ = [], []
-        for i, label in enumerate(np.unique(labels)):
+        classes = np.unique(labels)
+        for i, label in enumerate(classes):
             style = color_and_marker(i)
             for unseen in (False, True):
                 chosen = points[(labels == label) & (is_unseen == unseen)]
@@ -253,7 +279,8 @@ class EmbeddingDisplay:
                 self.scatters_.append(
                     axis.scatter(*chosen.T, s=size, marker=style["marker"], alpha=0.8, **colors)
                 )
-            handles.append(Line2D([], [], ls="", **style, label=str(label)))
+            if len(classes) <= N_STYLES:
+                handles.append(Line2D([], [], ls="", **style, label=str(label)))
         if is_unseen.any():
             for name, face in (("seen", "black"), ("unseen", "none")):
                 dot = {"marker": "o", "markeredgecolor": "black", "markerfacecolor": face}
@@ -263,6 +290,18 @@ class EmbeddingDisplay:
         columns = -(-len(handles) // 18)
         add_legend(axis, handles, is_own=ax is None, title=self.label_name, ncols=columns)
         return self
+
+
+def _check_labels(y, name):
+    """Return labels as an array, all of them there."""
+    labels = column_or_1d(y)
+    for i, label in enumerate(labels):
+        if label is None or label != label:
+            raise ValueError(
+                f"{name}[{i}] is {label}, and every sequence needs a label. Leave {name} out to "
+                "draw the predicted classes."
+            )
+    return labels
 
 
 def _axis_names(reducer):

@@ -4,7 +4,10 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cls._cls_token import CLS_STRATEGIES
+from sklearn_cls._compat import check_matplotlib_support
 from sklearn_cls._display import color_and_marker, make_axes
+
+ARMS = (*CLS_STRATEGIES, "mean", "max", "attention")  # these are poolings that have no such token
 
 
 class StrategyDisplay:
@@ -15,7 +18,7 @@ class StrategyDisplay:
     Parameters
     ----------
     strategies : list of str of length n_strategies
-        Values of `cls_strategy`.
+        Values of `cls_strategy`, or of `pooling` if that is not "cls".
 
     depths : list of int of length n_depths or None
         Values of `depth`. None if there is only one, which has no axis.
@@ -65,8 +68,9 @@ class StrategyDisplay:
         ----------
         estimator : GridSearchCV or another with `cv_results_`
             A fitted search over `cls_strategy`, and `depth` or not, of a
-            :class:`CLSTransformerClassifier` or of a pipeline with one. Of other parameters, those
-            with the best mean score are drawn.
+            :class:`CLSTransformerClassifier` or of a pipeline with one. Where `pooling` is "mean",
+            "max" or "attention" it is drawn in place of the strategy, which makes no difference
+            there. Of other parameters, those with the best mean score are drawn.
 
         metric : str, default=None
             Of a search with several metrics, the one to draw. None is that of `refit`.
@@ -88,6 +92,7 @@ class StrategyDisplay:
         NotFittedError
             If the search is not fitted.
         """
+        check_matplotlib_support("StrategyDisplay.from_estimator")
         check_is_fitted(estimator)
         if not hasattr(estimator, "cv_results_"):
             raise TypeError(
@@ -103,25 +108,34 @@ class StrategyDisplay:
                 "'cls_strategy': ['learned', 'zeros', 'fixed', 'random'] to the grid."
             )
         of_strategy = found[0]
-        of_depth = of_strategy.removesuffix("cls_strategy") + "depth"
+        of_pooling, of_depth = (
+            of_strategy.removesuffix("cls_strategy") + name for name in ("pooling", "depth")
+        )
         metric = _check_metric(estimator, metric)
         folds = np.stack(
             [results[f"split{i}_test_{metric}"] for i in range(estimator.n_splits_)], axis=-1
         )
         means = np.nan_to_num(results[f"mean_test_{metric}"], nan=-np.inf)
-        best = {}
+        default = estimator.estimator.get_params()
+        best, drawn = {}, []
         for i in np.argsort(-means, kind="stable"):
-            params = {
-                of_depth: estimator.estimator.get_params().get(of_depth),
-                **results["params"][i],
-            }
-            if of_strategy in params:
-                best.setdefault((params[of_strategy], params[of_depth]), folds[i])
-        strategies = [s for s in CLS_STRATEGIES if any(s == cell[0] for cell in best)]
+            params = results["params"][i]
+            pooling = params.get(of_pooling, default.get(of_pooling, "cls"))
+            strategy = params.get(of_strategy) if pooling == "cls" else pooling
+            if strategy in ARMS:
+                cell = strategy, params.get(of_depth, default.get(of_depth))
+                best.setdefault(cell, folds[i])
+                drawn.append(params)
+        strategies = [s for s in ARMS if any(s == cell[0] for cell in best)]
         depths = sorted({depth for _, depth in best})
         missing = np.full(folds.shape[1], np.nan)
         scores = [[best.get((s, depth), missing) for depth in depths] for s in strategies]
-        others = [key.rpartition("__")[2] for key in searched if key not in (of_strategy, of_depth)]
+        others = [
+            key.rpartition("__")[2]
+            for key in searched
+            if key not in (of_strategy, of_pooling, of_depth)
+            and len({repr(params.get(key)) for params in drawn}) > 1
+        ]
         name = _score_name(estimator, metric) + (f", best {', '.join(others)}" if others else "")
         depths = depths if of_depth in searched else None
         return cls(strategies, depths, np.array(scores), score_name=name).plot(ax=ax)
@@ -146,19 +160,22 @@ class StrategyDisplay:
         for i, strategy in enumerate(self.strategies):
             # Side by side, so that bars stay apart.
             x = np.arange(n_depths) + 0.08 * (i - (n - 1) / 2) if self.depths is not None else [i]
-            style = color_and_marker(CLS_STRATEGIES.index(strategy))
+            style = color_and_marker(ARMS.index(strategy) if strategy in ARMS else i)
             self.errorbars_.append(
                 axis.errorbar(x, means[i], deviations[i], **style, capsize=3, label=strategy)
             )
+        of = (
+            "cls_strategy" if set(self.strategies) <= set(CLS_STRATEGIES) else "strategy or pooling"
+        )
         axis.set_title("Value of the [CLS] token")
         axis.set_ylabel(f"{self.score_name}\nmean ± deviation over {n_folds} folds")
         if self.depths is None:
             axis.set_xticks(range(n), self.strategies)
-            axis.set(xlabel="cls_strategy", xlim=(-0.5, n - 0.5))
+            axis.set(xlabel=of, xlim=(-0.5, n - 0.5))
         else:
             axis.set_xticks(range(n_depths), self.depths)
             axis.set(xlabel="depth (blocks)", xlim=(-0.5, n_depths - 0.5))
-            axis.legend(title="cls_strategy")
+            axis.legend(title=of)
         return self
 
 
@@ -169,6 +186,7 @@ def _check_metric(search, metric):
     ]
     if metric is None:
         metric = names[0] if len(names) == 1 else search.refit
+        metric = metric if metric in names else None
     if metric not in names:
         raise ValueError(f"metric must be one of {', '.join(map(repr, names))}, got {metric!r}.")
     return metric

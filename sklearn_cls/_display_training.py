@@ -1,13 +1,17 @@
 """The figure of a training, or of all those of a search."""
 
+import zlib
+
 import numpy as np
 import sklearn
+from sklearn.base import clone
 
-from sklearn_cls._compat import ScoringMonitor
+from sklearn_cls._compat import ScoringMonitor, check_matplotlib_support
 from sklearn_cls._display import (
     GREY,
     add_legend,
     color_and_marker,
+    label_outer,
     make_axes,
     steps_and_classifier,
 )
@@ -114,7 +118,8 @@ class TrainingDisplay:
 
         monitor : sklearn.callback.ScoringMonitor, default=None
             For a search, and needed there: what :meth:`monitor` made, and what watched its fit.
-            Without `refit` the latest search it watched is taken to be this one.
+            Of several searches that it watched, the latest with the same candidates, folds and
+            refit is taken to be this one.
 
         ax : matplotlib Axes or array-like of Axes, default=None
             Axes for each panel, or one that they share out. If None, a new figure is created.
@@ -131,6 +136,7 @@ class TrainingDisplay:
         NotFittedError
             If an estimator is not fitted.
         """
+        check_matplotlib_support("TrainingDisplay.from_estimator")
         if hasattr(estimator, "cv_results_"):
             return cls(_histories_of_search(estimator, monitor)).plot(ax=ax)
         if monitor is not None:
@@ -143,7 +149,9 @@ class TrainingDisplay:
         if not isinstance(several, dict):
             params = [steps_and_classifier(each)[1].get_params() for each in several]
             several = dict(zip(_tell_apart(params), several, strict=True))
-        histories = {k: [steps_and_classifier(each)[1].history_] for k, each in several.items()}
+        histories = {
+            str(name): [steps_and_classifier(each)[1].history_] for name, each in several.items()
+        }
         return cls(histories).plot(ax=ax)
 
     def plot(self, ax=None):
@@ -166,17 +174,18 @@ class TrainingDisplay:
         recorded = {k for of in curves.values() for k, curve in of.items() if curve is not None}
         panels = {label: keys for label, keys in PANELS.items() if recorded & set(keys)}
         n_panels = len(panels)
-        width = 6.4 + (0.08 * max(map(len, self.histories)) if len(self.histories) > 1 else 0)
-        axes = make_axes(self, ax, (n_panels, 1), (width, 1 + 1.9 * n_panels), sharex=True)
+        axes = make_axes(self, ax, (n_panels, 1), (6.4, 1 + 1.9 * n_panels), sharex=True)
+        from matplotlib.ticker import MaxNLocator
+
         for (label, keys), axis in zip(panels.items(), axes[:, 0], strict=True):
             for i, (name, of_name) in enumerate(curves.items()):
                 for key, dash in keys.items():
                     if of_name[key] is not None:
                         best = _restored_epoch(self.histories[name]) if "valid" in key else None
                         _draw_curve(axis, of_name[key], i, len(curves), dash, name, best)
-            axis.set_ylabel(label)
-            axis.label_outer()
-        axes[-1, 0].set_xlabel("epoch")
+            axis.set(xlabel="epoch", ylabel=label)
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        label_outer(axes)
         self.ax_.set_title("Training")
         # Where there is no room beside the axes, it hides least above a learning rate that falls.
         place = axes[0, 0] if self.figure_.get_layout_engine() is not None else axes[-1, 0]
@@ -252,8 +261,16 @@ def _tell_apart(params):
 
 
 def _last_epoch(estimator, X, y, **metadata):
-    """Return, as if they were scores, what was recorded of the last epoch."""
-    return {key: value for key, value in estimator.history_[-1].items() if key in MONITORED}
+    """Return, as if they were scores, what was recorded of the last epoch, and by whom."""
+    recorded = {key: value for key, value in estimator.history_[-1].items() if key in MONITORED}
+    return {**recorded, "fingerprint": _fingerprint(estimator)}
+
+
+def _fingerprint(classifier):
+    """Return a number that tells classifiers with other parameters apart."""
+    params = classifier.get_params(deep=False).items()
+    plain = {key: value for key, value in params if value is None or np.isscalar(value)}
+    return zlib.crc32(repr(plain).encode())
 
 
 def _histories_of_search(search, monitor):
@@ -290,20 +307,42 @@ def _rows_of_search(search, monitor):
         logs = monitor.get_logs(select="all")
     except ValueError:  # there are none
         logs = []
+    candidates = (_candidate(search, params) for params in search.cv_results_["params"])
+    fingerprints = np.repeat([_fingerprint(each) for each in candidates], search.n_splits_)
+    expected = dict(enumerate(fingerprints.tolist()))
     for log in reversed(logs):
-        if log.estimator_name == type(search).__name__:
-            # The end of a fit has a row too: of its last epoch, which early stopping leaves out.
-            rows = [
-                (row["task_id_path"][: -1 if row["task_name"] == "epoch" else None], row)
-                for row in log.data
-            ]
-            refit = {row["epoch"]: row["train_loss"] for path, row in rows if path[1] == 1}
-            if not search.refit or refit == {
-                row["epoch"]: row["train_loss"] for row in steps_and_classifier(search)[1].history_
-            }:
-                return rows
+        # The end of a fit has a row too: of its last epoch, which early stopping leaves out.
+        rows = [
+            (row["task_id_path"][: -1 if row["task_name"] == "epoch" else None], row)
+            for row in log.data
+        ]
+        if log.estimator_name == type(search).__name__ and _are_of(rows, search, expected):
+            return rows
     raise ValueError(
         f"monitor has recorded nothing of this {type(search).__name__}. It must be on the "
         "classifier, clf.set_callbacks(monitor), when the search is fitted; or draw "
         "search.best_estimator_ alone."
     )
+
+
+def _candidate(search, params):
+    """Return the unfitted classifier of a candidate."""
+    last = clone(search.estimator).set_params(**clone(params, safe=False))
+    while hasattr(last, "steps"):
+        last = last.steps[-1][1]
+    return last
+
+
+def _are_of(rows, search, expected):
+    """Return whether fits to folds are those `expected`, and the last fit is that of `search`."""
+    fits = {path[2]: row["fingerprint"] for path, row in rows if len(path) > 2 and path[1] == 0}
+    results = search.cv_results_
+    means = next(results[key] for key in results if key.startswith("mean_test_"))
+    scored = np.flatnonzero(np.repeat(np.isfinite(means), search.n_splits_))  # others may be failed
+    if not (fits.items() <= expected.items() and set(scored) <= fits.keys()):
+        return False
+    if not search.refit:
+        return True
+    last = {row["epoch"]: row["train_loss"] for path, row in rows if path[1] == 1}
+    history = steps_and_classifier(search)[1].history_
+    return last == {row["epoch"]: row["train_loss"] for row in history}

@@ -74,10 +74,19 @@ def test_import_leaves_matplotlib_and_model_selection_alone():
     assert done.stdout == "set()\n"
 
 
-def test_without_matplotlib_it_is_said_how_to_get_it(fitted, monkeypatch):
+DISPLAYS = [CLSAttentionDisplay, EmbeddingDisplay, StrategyDisplay, TrainingDisplay]
+
+
+@pytest.mark.parametrize("display", DISPLAYS)
+def test_without_matplotlib_it_is_said_how_to_get_it(display, fitted, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
+    # Before anything is predicted, for which X would have to be there.
+    args = (None,) if display in (CLSAttentionDisplay, EmbeddingDisplay) else ()
+    message = rf"{display.__name__}.from_estimator requires .* `pip install"
+    with pytest.raises(ImportError, match=message):
+        display.from_estimator(fitted, *args)
     with pytest.raises(ImportError, match=r"TrainingDisplay.plot requires .* `pip install"):
-        TrainingDisplay.from_estimator(fitted)
+        TrainingDisplay({"a": [fitted.history_]}).plot()
 
 
 @pytest.mark.parametrize("display", [CLSAttentionDisplay, EmbeddingDisplay, TrainingDisplay])
@@ -114,6 +123,75 @@ def test_several_panels_take_as_many_axes_and_no_other_number(fitted, data):
     loose = Figure().add_axes((0, 0, 1, 1))
     with pytest.raises(ValueError, match=r"one of plt.subplots\(\) for all of them, got 1"):
         display.plot(ax=loose)
+    with pytest.raises(ValueError, match="ax must be a single Axes, got 2"):
+        EmbeddingDisplay(np.eye(2), [0, 1]).plot(ax=axes)
+    for other in ("x", Figure()):
+        with pytest.raises(TypeError, match=r"ax must be Axes, .* got (str|Figure)"):
+            display.plot(ax=other)
+
+
+def test_panels_that_do_not_lie_in_a_grid_keep_their_labels(stopped, data):
+    row = Figure().subplots(1, 3)
+    render(TrainingDisplay.from_estimator(stopped, ax=row))
+    labels = [ax.get_ylabel() for ax in row]
+    assert labels == ["loss", "validation accuracy", "learning rate"]
+    assert [ax.get_xlabel() for ax in row] == ["epoch"] * 3
+    column = Figure().subplots(3, 1)
+    X = [data[0][0], data[0][1][:8], data[0][2][:12]]
+    display = render(CLSAttentionDisplay.from_estimator(stopped, X, ax=column))
+    assert [ax.get_xlabel() for ax in column] == ["time step"] * 3
+    for axes in (row, column, display.attention_axes_.flat):
+        for ax in axes:
+            assert any(tick.get_text() for tick in ax.get_yticklabels())
+    for ax in (*row, *column):
+        assert any(tick.get_text() for tick in ax.get_xticklabels())
+    grid = render(CLSAttentionDisplay.from_estimator(stopped, X))
+    assert [ax.get_ylabel() for ax in grid.axes_[0]] == ["value", "", ""]
+    assert [ax.get_ylabel() for ax in grid.attention_axes_[0]] == ["attention", "", ""]
+
+
+def is_inside(artist, figure):
+    box, whole = artist.get_window_extent(), figure.bbox
+    return box.x0 >= 0 and box.y0 >= 0 and box.x1 <= whole.x1 and box.y1 <= whole.y1
+
+
+@pytest.mark.parametrize("n_sequences", [1, 2, 4])
+@pytest.mark.parametrize("n_features", [1, 3, 5])
+def test_the_legend_and_the_titles_of_sequences_fit_the_figure(n_sequences, n_features):
+    rng = np.random.default_rng(0)
+    sequences = rng.normal(size=(n_sequences, 30, n_features))
+    attention = np.full((n_sequences, 1, 2, 30), 1 / 30)
+    names = [f"acceleration {i}" for i in range(n_features)]
+    titles = ["class walking downstairs\npredicted walking upstairs"] * n_sequences
+    display = CLSAttentionDisplay(sequences, attention, titles=titles, feature_names=names)
+    render(display.plot())
+    assert is_inside(legend_of(display), display.figure_)
+    boxes = [ax.title.get_window_extent() for ax in display.axes_[0]]
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+
+
+def test_the_legend_of_many_classes_or_trainings_fits_the_figure(fitted):
+    labels = np.repeat([f"walking upstairs {i}" for i in range(56)], 2)
+    points = np.random.default_rng(0).normal(size=(112, 2))
+    histories = {f"cls_strategy=learned, lr={i / 100}": [fitted.history_] for i in range(30)}
+    for display in (EmbeddingDisplay(points, labels), TrainingDisplay(histories)):
+        render(display.plot())
+        assert is_inside(legend_of(display), display.figure_)
+        assert is_inside(display.ax_.title, display.figure_)
+        assert display.ax_.get_window_extent().width > 300
+    many = EmbeddingDisplay(points, np.arange(112) / 112).plot()
+    assert many.figure_.legends == []
+
+
+def test_searches_and_pipelines_within_each_other_are_looked_into(data):
+    X, y = data
+    inner = Pipeline([("abs", FunctionTransformer(np.abs)), ("clf", small(max_epochs=1))])
+    search = GridSearchCV(inner, {"clf__depth": [1]}, cv=2)
+    outer = make_pipeline(FunctionTransformer(np.negative), search).fit(X, y)
+    display = CLSAttentionDisplay.from_estimator(outer, X[:2])
+    assert np.array_equal(display.sequences, np.abs(X[:2]))
+    last = outer[-1].best_estimator_[-1]
+    assert np.array_equal(display.attention, last.cls_attention(np.abs(X[:2])))
 
 
 def test_a_display_can_be_drawn_again(fitted, data):
@@ -144,7 +222,7 @@ def test_attention_is_below_the_sequence_on_the_same_steps(fitted, data):
         assert np.array_equal(edges, np.arange(21) - 0.5)
         assert below.lines[0].get_ydata().tolist() == [1 / 20, 1 / 20]
         assert ax.get_xlim() == below.get_xlim() == (-0.5, 19.5)
-        assert ax.get_title() == f"class {y[i]}, predicted {fitted.predict(X[i : i + 1])[0]}"
+        assert ax.get_title() == f"class {y[i]}\npredicted {fitted.predict(X[i : i + 1])[0]}"
         assert ax.get_xlabel() == "time step"
         # The sequence is drawn above the lower third, and the attention within.
         lowest = ax.transData.transform((0, X[:3].min()))[1]
@@ -224,6 +302,8 @@ def test_what_cannot_be_drawn_of_attention_is_refused(fitted, data):
     draw = CLSAttentionDisplay.from_estimator
     with pytest.raises(ValueError, match=r"X holds 60 sequences, .* such as X\[:4\]"):
         draw(fitted, X)
+    with pytest.raises(ValueError, match=r"np\.newaxis"):
+        draw(fitted, X[0])  # one sequence, not 20
     for block in (2, -3, "last", 1.0):
         with pytest.raises(ValueError, match="block must be 'all' or from -2 to 1, got"):
             draw(fitted, X[:2], block=block)
@@ -337,7 +417,30 @@ def test_labels_that_do_not_fit_the_sequences_are_refused(fitted, data):
         EmbeddingDisplay.from_embeddings(fitted.transform(X), y, y_unseen=y)
 
 
+def test_labels_that_are_missing_or_of_two_kinds_are_refused(fitted, data):
+    draw, vectors = EmbeddingDisplay.from_embeddings, fitted.transform(data[0][:3])
+    for label in (None, np.nan):
+        with pytest.raises(ValueError, match=rf"y\[1\] is {label}, .* Leave y out"):
+            draw(vectors, np.array(["a", label, "b"], dtype=object))
+    with pytest.raises(ValueError, match="labels of one kind, got int64 and <U1"):
+        draw(vectors, np.array([0, 1, 0]), embeddings_unseen=vectors, y_unseen=["0", "1", "0"])
+    assert draw(vectors, np.array([[0], [1], [0]])).labels.tolist() == [0, 1, 0]
+    with pytest.raises(ValueError, match=r"at least 2 sequences .* shape \(1, 16\)"):
+        draw(vectors[:1], [0])
+    for reducer in ("pca", PCA):
+        with pytest.raises(TypeError, match=r"reducer must be .* such as PCA\(2\), got"):
+            draw(vectors, [0, 1, 0], reducer=reducer)
+
+
 # TrainingDisplay
+
+
+def test_epochs_are_whole_numbers_and_trainings_may_be_named_by_numbers(data):
+    clf = small(max_epochs=2).fit(*data)
+    display = render(TrainingDisplay.from_estimator({1: clf, 2: clf}))
+    assert texts(legend_of(display)) == ["1", "2"]
+    ticks = display.axes_[-1, 0].get_xticks()
+    assert np.array_equal(ticks, ticks.round())
 
 
 def test_training_draws_the_history_and_marks_the_restored_epoch(stopped):
@@ -453,6 +556,31 @@ def test_a_monitor_finds_each_candidate_and_fold_of_a_search(n_jobs, data):
 
 
 @has_callbacks
+def test_a_monitor_tells_searches_with_the_same_best_model_apart(data):
+    monitor = TrainingDisplay.monitor()
+    clf = small(max_epochs=2).set_callbacks(monitor)
+    searches = [
+        GridSearchCV(
+            clf, {"lr": lr}, cv=cv, refit=refit, scoring=lambda clf, X, y: -abs(clf.lr - 1e-2)
+        ).fit(*data)
+        for lr, cv, refit in [
+            ([1e-3, 1e-2], 2, True),
+            ([1e-2, 1e-3], 3, True),
+            ([1e-2], 2, True),
+            ([1e-3, 1e-2, 1e-1], 2, False),
+        ]
+    ]
+    for search in searches:
+        histories = TrainingDisplay.from_estimator(search, monitor=monitor).histories
+        assert len(histories) == len(search.cv_results_["params"])
+        for fits, params in zip(histories.values(), search.cv_results_["params"], strict=True):
+            assert len(fits) == search.n_splits_
+            rates = [fit[0]["lr"] / params["lr"] for fit in fits]
+            assert rates == pytest.approx([rates[0]] * len(rates))
+            assert 0.5 < rates[0] <= 1
+
+
+@has_callbacks
 def test_a_monitor_of_several_searches_knows_which_is_which(data):
     monitor = TrainingDisplay.monitor()
     clf = small(max_epochs=2).set_callbacks(monitor)
@@ -482,10 +610,11 @@ def test_a_monitor_needs_scikit_learn_1_9(monkeypatch):
 class Scored(ClassifierMixin, BaseEstimator):
     """A classifier whose score is known."""
 
-    def __init__(self, cls_strategy="learned", depth=2, lr=0):
+    def __init__(self, cls_strategy="learned", depth=2, lr=0, pooling="cls"):
         self.cls_strategy = cls_strategy
         self.depth = depth
         self.lr = lr
+        self.pooling = pooling
 
     def fit(self, X, y):
         self.classes_ = np.unique(y)
@@ -496,7 +625,8 @@ class Scored(ClassifierMixin, BaseEstimator):
         return np.zeros(len(X))
 
     def score(self, X, y=None):
-        return len(self.cls_strategy) / 10 + self.depth / 100 + self.lr + self.x_ / 1000
+        of_token = len(self.cls_strategy) if self.pooling == "cls" else 9
+        return of_token / 10 + self.depth / 100 + self.lr + self.x_ / 1000
 
 
 def searched(grid, estimator=None, **params):
@@ -567,6 +697,23 @@ def test_what_was_not_searched_is_a_gap():
     assert np.isnan(display.scores[:, :, 0]).tolist() == [[False, False], [False, True]]
 
 
+def test_poolings_are_drawn_beside_the_strategies_and_never_as_one():
+    both = searched({"cls_strategy": ["zeros", "learned"], "pooling": ["cls", "max"]})
+    apart = searched([{"cls_strategy": ["zeros", "learned"]}, {"pooling": ["max"]}])
+    for search in (both, apart):
+        display = render(StrategyDisplay.from_estimator(search))
+        assert display.strategies == ["learned", "zeros", "max"]
+        assert display.ax_.get_xlabel() == "strategy or pooling"
+        assert display.ax_.get_ylabel().startswith("accuracy\n")  # of nothing the best
+        results = search.cv_results_
+        of_zeros = [
+            mean
+            for params, mean in zip(results["params"], results["mean_test_score"], strict=True)
+            if params.get("cls_strategy") == "zeros" and params.get("pooling", "cls") == "cls"
+        ]
+        assert display.scores[1, 0].mean() == pytest.approx(of_zeros[0])
+
+
 def test_of_several_metrics_that_of_refit_is_drawn_or_the_one_asked_for():
     grid = {"cls_strategy": ["zeros", "learned"]}
     scoring = {"a": lambda clf, X, y: clf.depth, "b": lambda clf, X, y: -clf.depth}
@@ -577,7 +724,7 @@ def test_of_several_metrics_that_of_refit_is_drawn_or_the_one_asked_for():
     assert display.ax_.get_ylabel().startswith("a\n")
     with pytest.raises(ValueError, match="metric must be one of 'a', 'b', got 'c'"):
         StrategyDisplay.from_estimator(search, metric="c")
-    with pytest.raises(ValueError, match="metric must be one of 'a', 'b', got False"):
+    with pytest.raises(ValueError, match="metric must be one of 'a', 'b', got None"):
         StrategyDisplay.from_estimator(searched(grid, scoring=scoring, refit=False))
 
 

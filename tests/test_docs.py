@@ -29,6 +29,15 @@ def pages():
             yield f"generated/{module}.{match[1]}.html"
 
 
+def test_every_example_has_its_place_and_ends_in_a_figure():
+    order = re.findall(r'"(plot_\w+\.py)"', (DOCS / "_sphinx.py").read_text())
+    scripts = {path.name: path.read_text() for path in (DOCS / "examples").glob("plot_*.py")}
+    assert sorted(order) == sorted(scripts)
+    for name, text in scripts.items():
+        last = text.rsplit("# %%", 1)[1]
+        assert re.search(r"plt\.show\(\)|Display\.from_", last), name
+
+
 def links(estimator):
     return [html.unescape(link) for link in re.findall(r'href="([^"]+)"', estimator._repr_html_())]
 

@@ -28,11 +28,12 @@ clf = CLSTransformerClassifier(
     embedding="linear", augment=False, d_model=32, n_heads=2, batch_size=64, max_epochs=15,
     random_state=0,
 ).set_callbacks(monitor)  # fmt: skip
+# 0 shows a bar of the whole search, None one of every epoch of every fit as well.
+progress = ProgressBar(max_propagation_depth=0)
 grid = {
     "cls_strategy": ["learned", "zeros", "fixed", "random"], "depth": [1, 2], "lr": [5e-3, 1.5e-2],
 }  # fmt: skip
-search = GridSearchCV(clf, grid, cv=3)
-search.set_callbacks(ProgressBar(max_propagation_depth=0))
+search = GridSearchCV(clf, grid, cv=3).set_callbacks(progress)
 search.fit(X_train, y_train)
 search.best_params_, search.score(X_test, y_test)
 
