@@ -309,7 +309,7 @@ def parse(args):
     parser.add_argument("--problems", nargs="+", help="default: all there are of the study's")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, help="default: all")
     parser.add_argument("--seeds", type=int, help="default 5, quick 2")
-    parser.add_argument("--again", type=int, help="splits to measure again on; default 10, quick 2")
+    parser.add_argument("--again", type=int, help="splits to measure again on; default 10, quick 1")
     parser.add_argument("--updates", type=int, help="of each fit; default 300, quick 60")
     parser.add_argument("--train", type=int, help="sequences at most; default 500, quick 200")
     parser.add_argument("--folds", type=int, default=2, help="of cross-validation; default 2")
@@ -325,7 +325,7 @@ def parse(args):
         "problems": small if options.quick else there,
         "settings": SETTINGS[:2] if options.quick else SETTINGS,
         "seeds": 2 if options.quick else 5,
-        "again": 2 if options.quick else 10,
+        "again": 1 if options.quick else 10,
         "updates": 60 if options.quick else 300,
         "train": 200 if options.quick else 500,
         "out": "cls_value_quick.csv" if options.quick else "cls_value.csv",
