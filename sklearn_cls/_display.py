@@ -65,6 +65,8 @@ def make_axes(display, ax, shape=(1, 1), size=(6.4, 4.8), **kwargs):
 
 def label_outer(axes):
     """Leave labels between panels out, and return True, if they lie in rows and columns."""
+    # Matplotlib's own goes by the place in the figure: it would take from panels that a caller has
+    # laid out in another way the only labels they have.
     cells = [[ax.get_subplotspec() for ax in row] for row in axes]
     if any(cell is None for row in cells for cell in row):
         return False
