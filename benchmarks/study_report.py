@@ -277,16 +277,17 @@ def what_is_behind(runs):
 
     One place cannot show that an arm is behind nowhere: this is never refuted.
     """
-    places = behind(runs).dropna(subset="again")
+    every = behind(runs)
+    places = every.dropna(subset="again")
     if not len(places):
         return "undecided", "not measured again"
-    gaps = {tuple(row[:2]): tuple(row[-3:]) for row in places.itertuples(index=False)}
-    n_worse = sum(compare(gap) == "worse" for gap in gaps.values())
-    least = places.loc[places["again"].idxmax()]
-    return verdict(n_worse == len(farthest(runs)), False), (
-        f"{n_worse} of {len(gaps)} arms are behind another where they were the farthest; the least "
-        f"{least.arm} - {least.other} = {say(gaps[least.arm, least.other])} points on "
-        f"{least.problem}, {least.setting}"
+    gaps = places[["again", "low", "high"]]
+    n_worse = sum(compare(gap) == "worse" for gap in gaps.itertuples(index=False))
+    least = gaps["again"].idxmax()
+    arm, other, setting, problem = places.loc[least, ["arm", "other", "setting", "problem"]]
+    return verdict(n_worse == len(every), False), (
+        f"{n_worse} of {len(places)} arms are behind another where they were the farthest; the "
+        f"least {arm} - {other} = {say(gaps.loc[least])} points on {problem}, {setting}"
     )
 
 

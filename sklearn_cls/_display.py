@@ -45,18 +45,19 @@ def make_axes(display, ax, shape=(1, 1), size=(6.4, 4.8), **kwargs):
                     f"ax must be Axes, such as plt.subplots() gives, got {type(each).__name__}."
                 )
         cell = axes.item().get_subplotspec() if axes.size == 1 else None
-        if axes.size == np.prod(shape):
+        n_panels = np.prod(shape)
+        if axes.size == n_panels:
             axes = axes.reshape(shape)
         elif cell is not None:
             axes.item().set_axis_off()
             axes = cell.subgridspec(*shape).subplots(squeeze=False, **kwargs)
         else:
-            n_panels = np.prod(shape)
-            several = (
-                f"{n_panels} Axes, one for each panel, or one of plt.subplots() for all of them"
-            )
-            one = "a single Axes"
-            raise ValueError(f"ax must be {several if n_panels > 1 else one}, got {axes.size}.")
+            wanted = "a single Axes"
+            if n_panels > 1:
+                wanted = (
+                    f"{n_panels} Axes, one for each panel, or one of plt.subplots() for all of them"
+                )
+            raise ValueError(f"ax must be {wanted}, got {axes.size}.")
     display.axes_ = axes
     display.ax_ = axes[0, 0]
     display.figure_ = display.ax_.figure
