@@ -32,7 +32,7 @@ from bench_accuracy import add, half, problems, read, take
 from harness import print_versions
 from sklearn.model_selection import StratifiedKFold, train_test_split
 from skorch.callbacks import Callback
-from study_report import ARMS, MADE, SETTINGS, farthest, print_report, write_report
+from study_report import ARMS, MADE, SETTINGS, farthest, write_report
 from tqdm import tqdm
 
 from sklearn_cls import CLSTransformerClassifier
@@ -351,9 +351,7 @@ def main(args=None):
     )
     run(options)
     runs = of_grid(pd.read_csv(options.out), options)
-    print_report(runs)
-    if options.tables:
-        write_report(runs, options.tables)
+    write_report(runs, options.tables)
 
 
 if __name__ == "__main__":

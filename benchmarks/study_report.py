@@ -216,14 +216,15 @@ def expectations(runs):
     if SETTINGS[0] not in values.index or not set(MADE) <= set(runs["problem"]):
         return pd.DataFrame(columns=columns)
     flips = redrawn(runs)["flipped, mean"]
+    gaps = differences(runs)
     rows = [
         (
             "learned about equals mean at tuned rates",
-            *on_average(runs, "mean", {"equal"}, {"worse", "better"}),
+            *on_average(gaps, "mean", {"equal"}, {"worse", "better"}),
         ),
-        ("fixed about equals learned", *on_average(runs, "fixed", {"equal"}, {"worse", "better"})),
+        ("fixed about equals learned", *on_average(gaps, "fixed", {"equal"}, {"worse", "better"})),
         ("zeros trail at depth 1 on selection tasks only", *where_zeros_trail(runs)),
-        ("random acts as noise", *on_average(runs, "random", {"worse"}, {"equal", "better"})),
+        ("random acts as noise", *on_average(gaps, "random", {"worse"}, {"equal", "better"})),
         ("nothing wins everywhere", *what_is_behind(runs)),
     ]
     table = pd.DataFrame(rows, columns=columns)
@@ -233,12 +234,12 @@ def expectations(runs):
     return table
 
 
-def on_average(runs, arm, confirming, refuting):
-    """Return what came of an expectation of an arm against "learned", and the number.
+def on_average(table, arm, confirming, refuting):
+    """Return what came of an expectation of an arm in a table of `differences`, and the number.
 
     It is of the mean of all settings, and says so if some setting does not show the same.
     """
-    rows = differences(runs).query("`against learned` == @arm").set_index("setting")
+    rows = table.query("`against learned` == @arm").set_index("setting")
     gaps = {setting: tuple(row) for setting, row in rows[["points", "low", "high"]].iterrows()}
     found = {setting: compare(gap) for setting, gap in gaps.items()}
     came_of_it = verdict(found[ALL] in confirming, found[ALL] in refuting)
@@ -392,17 +393,14 @@ REPORT = {  # tables, and the format of their numbers
 }
 
 
-def print_report(runs):
-    """Print all tables."""
+def write_report(runs, folder=None):
+    """Print all tables, and write them as CSV if there is a folder."""
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
     for name, (table, number) in REPORT.items():
         rows = table(runs)
         if len(rows):
             text = rows.to_string(index=False, float_format=number and number.__mod__, na_rep="")
             print(f"\n# {name}\n{text}")
-
-
-def write_report(runs, folder):
-    """Write all tables as CSV."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    for name, (table, number) in REPORT.items():
-        table(runs).to_csv(Path(folder) / f"{name}.csv", index=False, float_format=number)
+        if folder is not None:
+            rows.to_csv(Path(folder) / f"{name}.csv", index=False, float_format=number)
