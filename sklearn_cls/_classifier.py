@@ -16,7 +16,6 @@ from sklearn.base import (
 )
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_cls._cls_token import CLS_STRATEGIES
 from sklearn_cls._compat import (
     CallbackSupportMixin,
     Interval,
@@ -24,12 +23,14 @@ from sklearn_cls._compat import (
     fit_context,
     with_callbacks,
 )
-from sklearn_cls._embedding import EMBEDDINGS, POSITIONS
-from sklearn_cls._encoder import ACTIVATIONS, POOLINGS
-from sklearn_cls._plan import check_together, plan_network, plan_training
-from sklearn_cls._runtime import draw_seed, gradients, resolve_device
-from sklearn_cls._sequences import check_sequences
-from sklearn_cls._targets import check_labels, check_targets, hold_out
+from sklearn_cls._data.sequences import check_sequences
+from sklearn_cls._data.targets import check_labels, check_targets, hold_out
+from sklearn_cls._network.cls_token import CLS_STRATEGIES
+from sklearn_cls._network.embedding import EMBEDDINGS, POSITIONS
+from sklearn_cls._network.encoder import ACTIVATIONS, POOLINGS
+from sklearn_cls._torch.device import gradients, resolve_device
+from sklearn_cls._torch.random import draw_seed
+from sklearn_cls._training.auto import check_together, plan_network, plan_training
 from sklearn_cls._version import DOCUMENTATION
 
 AT_LEAST_1 = Interval(Integral, 1, None, closed="left")
@@ -386,8 +387,8 @@ class CLSTransformerClassifier(
         OSError
             If the first checkpoint cannot be written; a later one is a warning.
         """
-        from sklearn_cls._callbacks import EpochBar, ScikitLearnCallbacks, early_stopping
-        from sklearn_cls._checkpoint import open_checkpoint
+        from sklearn_cls._persistence.checkpoint import open_checkpoint
+        from sklearn_cls._training.callbacks import EpochBar, ScikitLearnCallbacks, early_stopping
 
         bar = EpochBar()
         with _unchanged_on_error(self), gradients(), bar:
@@ -446,7 +447,7 @@ class CLSTransformerClassifier(
         self : CLSTransformerClassifier
             The estimator.
         """
-        from sklearn_cls._checkpoint import Checkpoint
+        from sklearn_cls._persistence.checkpoint import Checkpoint
 
         self._validate_params()  # scikit-learn's decorator does so in the first call only
         with _unchanged_on_error(self), gradients():
@@ -580,7 +581,7 @@ class CLSTransformerClassifier(
         Left out are also metadata requests (`set_fit_request`), the optimiser, and of the history
         what callbacks recorded other than text and numbers; `joblib.dump` keeps requests.
         """
-        from sklearn_cls._persistence import save_estimator
+        from sklearn_cls._persistence.model_file import save_estimator
 
         save_estimator(self, path)
 
@@ -611,7 +612,7 @@ class CLSTransformerClassifier(
             If the file is truncated, damaged, of a later format or of another estimator, or
             if its tensors are not those that its parameters describe; or if `device` is not there.
         """
-        from sklearn_cls._persistence import load_estimator
+        from sklearn_cls._persistence.model_file import load_estimator
 
         return load_estimator(cls, path, device)
 
@@ -646,7 +647,7 @@ class CLSTransformerClassifier(
 
     def __getstate__(self):
         """Leave out what callbacks keep of the training."""
-        from sklearn_cls._callbacks import without_training_state
+        from sklearn_cls._training.callbacks import without_training_state
 
         state = super().__getstate__()
         return {**state, "callbacks": without_training_state(state["callbacks"])}
@@ -672,14 +673,14 @@ class CLSTransformerClassifier(
 
     def _check_together(self, start):
         """Check what needs no data; return the device and the user's callbacks."""
-        from sklearn_cls._callbacks import check_callbacks
+        from sklearn_cls._training.callbacks import check_callbacks
 
         check_together(self, start)
         return str(resolve_device(self.device)), check_callbacks(self.callbacks)
 
     def _build(self, data, train, training, start, seed, **kwargs):
         """Return the net to train on `train`, a part of `data`, going on from `start`."""
-        from sklearn_cls._training import build_net
+        from sklearn_cls._training.net import build_net
 
         mean_and_scale = None
         if self.standardize and start is None:

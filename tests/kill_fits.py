@@ -21,8 +21,7 @@ import numpy as np
 import torch
 from skorch.callbacks import LRScheduler
 
-from sklearn_cls import _checkpoint
-from sklearn_cls._files import open_file
+from sklearn_cls._persistence.tensor_file import open_file
 from tests.conftest import bumps, small
 
 FITS = {
@@ -52,7 +51,7 @@ def in_a_child(params, checkpoint, result):
     child = os.fork()
     if child == 0:
         try:
-            _checkpoint.INTERVAL, _checkpoint.SHARE = 0.0, np.inf
+            checkpoint.INTERVAL, checkpoint.SHARE = 0.0, np.inf
             result.write_text(fit(params, checkpoint))
             os._exit(0)
         except BaseException:

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from sklearn_cls import _attention
-from sklearn_cls._attention import FEW_ROWS, FewRows, attention
+from sklearn_cls._network import attention
+from sklearn_cls._network.attention import FEW_ROWS, FewRows, attention
 
 
 def heads_and_padding(n_rows, n_sequences=5, n_heads=2, head_size=4):
@@ -27,11 +27,11 @@ def test_scores_in_memory_give_what_the_fused_kernel_gives(
 ):
     heads, may_read = heads_and_padding(n_rows)
     may_read = may_read if is_padded else None
-    monkeypatch.setattr(_attention, "SCORES_AT_ONCE", scores_at_once)
+    monkeypatch.setattr(attention, "SCORES_AT_ONCE", scores_at_once)
     few = value_and_gradient(heads, may_read)
     with torch.inference_mode():
         unlearnt = attention(heads, may_read)
-    monkeypatch.setattr(_attention, "FEW_ROWS", 0)
+    monkeypatch.setattr(attention, "FEW_ROWS", 0)
     for ours, fused in zip(few, value_and_gradient(heads, may_read), strict=True):
         torch.testing.assert_close(ours, fused, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(unlearnt, few[0], atol=0, rtol=0)

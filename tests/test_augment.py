@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_cls._augment import LONGEST, augment, splice, warp
-from sklearn_cls._batches import padded_batch
-from sklearn_cls._sequences import read_sequences
+from sklearn_cls._data.augment import LONGEST, augment, splice, warp
+from sklearn_cls._data.batches import padded_batch
+from sklearn_cls._data.sequences import read_sequences
 
 
 def seeded(seed=0):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_cls._batches import (
+from sklearn_cls._data.batches import (
     Batches,
     SequenceDataset,
     padded_batch,
@@ -10,7 +10,7 @@ from sklearn_cls._batches import (
     prediction_rows,
     shuffled_by_length,
 )
-from sklearn_cls._sequences import Sequences
+from sklearn_cls._data.sequences import Sequences
 
 CPU = torch.device("cpu")
 
@@ -108,8 +108,12 @@ def test_batches_of_data_kept_on_the_device_are_those_padded_one_by_one(lengths,
         return list(Batches(data, 3, CPU, np.random.default_rng(0)))
 
     one_by_one = batches()
-    monkeypatch.setattr("sklearn_cls._batches.free_memory", lambda device: 4 * 4 * 7 * max(lengths))
-    monkeypatch.setattr("sklearn_cls._batches.padded_batch", lambda *args: pytest.fail("padded"))
+    monkeypatch.setattr(
+        "sklearn_cls._data.batches.free_memory", lambda device: 4 * 4 * 7 * max(lengths)
+    )
+    monkeypatch.setattr(
+        "sklearn_cls._data.batches.padded_batch", lambda *args: pytest.fail("padded")
+    )
     for (inputs, y), (kept, y_kept) in zip(one_by_one, batches(), strict=True):
         assert y.tolist() == y_kept.tolist()
         for name, value in inputs.items():
@@ -117,5 +121,5 @@ def test_batches_of_data_kept_on_the_device_are_those_padded_one_by_one(lengths,
 
 
 def test_data_larger_than_a_quarter_of_the_free_memory_are_not_kept(monkeypatch):
-    monkeypatch.setattr("sklearn_cls._batches.free_memory", lambda device: 4 * 4 * 3 * 5 - 1)
+    monkeypatch.setattr("sklearn_cls._data.batches.free_memory", lambda device: 4 * 4 * 3 * 5 - 1)
     assert Batches(dataset([5, 5, 2]), 2, CPU).kept is None

@@ -8,15 +8,15 @@ import pytest
 from skorch.callbacks import Callback, LRScheduler
 from torch.optim.lr_scheduler import StepLR
 
-from sklearn_cls import _checkpoint
-from sklearn_cls._files import open_file
+from sklearn_cls._persistence import checkpoint
+from sklearn_cls._persistence.tensor_file import open_file
 from tests.conftest import small
 
 
 @pytest.fixture(autouse=True)
 def every_epoch(monkeypatch):
-    monkeypatch.setattr(_checkpoint, "INTERVAL", 0.0)
-    monkeypatch.setattr(_checkpoint, "SHARE", np.inf)
+    monkeypatch.setattr(checkpoint, "INTERVAL", 0.0)
+    monkeypatch.setattr(checkpoint, "SHARE", np.inf)
 
 
 @pytest.fixture
@@ -105,14 +105,14 @@ def test_an_interrupt_keeps_the_checkpoint_and_the_same_call_goes_on(
     for _ in range(n_fits_before or 0):
         clf.fit(*data)
         whole.fit(*data)
-    original = _checkpoint.Checkpoint.epoch_done
+    original = checkpoint.Checkpoint.epoch_done
 
     def interrupt(checkpoint, net, batches):
         original(checkpoint, net, batches)
         if len(net.history) == 5:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(_checkpoint.Checkpoint, "epoch_done", interrupt)
+    monkeypatch.setattr(checkpoint.Checkpoint, "epoch_done", interrupt)
     with pytest.warns(UserWarning, match="Fit again, with checkpoint=.* to go on where it was"):
         clf.fit(*data, checkpoint=path)
     monkeypatch.undo()
@@ -230,7 +230,7 @@ def test_a_disk_that_fills_up_later_is_a_warning_and_the_fit_goes_on(data, path,
             raise OSError(28, "No space left on device")
         original(descriptor)
 
-    monkeypatch.setattr("sklearn_cls._files.os.fsync", fill_up)
+    monkeypatch.setattr("sklearn_cls._persistence.tensor_file.os.fsync", fill_up)
     message = "could not be written after epoch 2.*No space left on device"
     with pytest.warns(UserWarning, match=message) as caught:
         clf = small().fit(*data, checkpoint=path)
@@ -260,17 +260,17 @@ def test_an_error_before_the_first_epoch_of_a_resumed_fit_leaves_the_checkpoint(
     def fail(*args, **kwargs):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("sklearn_cls._checkpoint.restore", fail)
+    monkeypatch.setattr("sklearn_cls._persistence.checkpoint.restore", fail)
     with pytest.raises(ZeroDivisionError):
         small().fit(*data, checkpoint=path)
     assert path.exists()
 
 
 def test_short_epochs_are_not_written_each(data, path, monkeypatch):
-    monkeypatch.setattr(_checkpoint, "INTERVAL", 3600.0)
-    original, n_epochs = _checkpoint.Checkpoint.write, []
+    monkeypatch.setattr(checkpoint, "INTERVAL", 3600.0)
+    original, n_epochs = checkpoint.Checkpoint.write, []
     monkeypatch.setattr(
-        _checkpoint.Checkpoint,
+        checkpoint.Checkpoint,
         "write",
         lambda self, net, batches: (
             n_epochs.append(len(net.history)) or original(self, net, batches)

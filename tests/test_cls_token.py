@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from sklearn_cls._cls_token import CLSToken
-from sklearn_cls._dropout import Dropout, seed_generators
-from sklearn_cls._encoder import CLSEncoder
+from sklearn_cls._network.cls_token import CLSToken
+from sklearn_cls._network.dropout import Dropout, seed_generators
+from sklearn_cls._network.encoder import CLSEncoder
 
 STRATEGIES = ["learned", "zeros", "fixed", "random"]
 

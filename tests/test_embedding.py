@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_cls._embedding import Convolutions, Embedding, PatchBatchNorm, sinusoids
+from sklearn_cls._network.embedding import Convolutions, Embedding, PatchBatchNorm, sinusoids
 
 
 def make(

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.textbook import Textbook
-from sklearn_cls._encoder import CLSEncoder
+from sklearn_cls._network.encoder import CLSEncoder
 
 SIZES = {"n_features": 3, "n_classes": 4, "d_model": 32, "n_heads": 4, "dim_feedforward": 48}
 
@@ -181,7 +181,7 @@ def test_no_position_is_added_to_the_cls_slot(strategy, positions):
 
 
 def test_rotary_scores_depend_on_distance_only():
-    from sklearn_cls._encoder import rotate, rotations
+    from sklearn_cls._network.encoder import rotate, rotations
 
     q, k = torch.randn(2, 1, 1, 1, 8).expand(2, 1, 1, 6, 8)
     rope = rotations(6, 8)

@@ -12,7 +12,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 
-from sklearn_cls._encoder import CLSEncoder
+from sklearn_cls._network.encoder import CLSEncoder
 from tests.conftest import bumps, small
 
 PLAIN = {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_cls._files import (
+from sklearn_cls._persistence.tensor_file import (
     MAX_HEADER,
     flatten,
     open_file,
@@ -70,7 +70,7 @@ def test_whatever_fails_while_writing_the_old_file_is_there_and_nothing_beside_i
     if call == "open":
         monkeypatch.setattr("builtins.open", fail)
     else:
-        monkeypatch.setattr(f"sklearn_cls._files.os.{call}", fail)
+        monkeypatch.setattr(f"sklearn_cls._persistence.tensor_file.os.{call}", fail)
     with pytest.raises(type(error)):
         write_file(path, {"format": 2}, TENSORS)
     monkeypatch.undo()
@@ -80,7 +80,7 @@ def test_whatever_fails_while_writing_the_old_file_is_there_and_nothing_beside_i
 
 FULL_DISK = """
 import errno, resource, sys, torch
-from sklearn_cls._files import write_file
+from sklearn_cls._persistence.tensor_file import write_file
 resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, 2**16))  # bytes a file may have
 try:
     write_file(sys.argv[1], {}, {"large": torch.zeros(2**16)})

@@ -28,7 +28,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 from skorch.callbacks import Callback
 
 from sklearn_cls import CLSTransformerClassifier
-from sklearn_cls._runtime import Diverged
+from sklearn_cls._training.divergence import DivergenceError
 from tests.conftest import bumps
 
 N_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 200))
@@ -48,7 +48,7 @@ WARNINGS = re.compile(
     "A column-vector y was passed|X does not have valid feature names|X has feature names, but"
     "|The number of unique classes is greater than 50%"
 )
-ERRORS = (ValueError, TypeError, InvalidParameterError, Diverged)
+ERRORS = (ValueError, TypeError, InvalidParameterError, DivergenceError)
 LARGEST = float(np.finfo(np.float32).max)
 NAN, INF = np.nan, np.inf
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from skorch.callbacks import Callback
 
-from sklearn_cls._batches import Batches, SequenceDataset
-from sklearn_cls._sequences import read_sequences
+from sklearn_cls._data.batches import Batches, SequenceDataset
+from sklearn_cls._data.sequences import read_sequences
 from tests.conftest import bumps, small
 
 pytestmark = [
@@ -108,8 +108,8 @@ def test_a_batch_the_gpu_has_no_room_for_is_learnt_in_parts():
 
 
 def test_a_fit_on_a_gpu_goes_on_from_its_checkpoint(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("sklearn_cls._checkpoint.INTERVAL", 0.0)
-    monkeypatch.setattr("sklearn_cls._checkpoint.SHARE", np.inf)
+    monkeypatch.setattr("sklearn_cls._persistence.checkpoint.INTERVAL", 0.0)
+    monkeypatch.setattr("sklearn_cls._persistence.checkpoint.SHARE", np.inf)
 
     class Crash(Callback):
         def on_epoch_end(self, net, **kwargs):

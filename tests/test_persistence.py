@@ -16,8 +16,8 @@ from sklearn.exceptions import NotFittedError
 from skorch.callbacks import Callback
 
 from sklearn_cls import CLSTransformerClassifier
-from sklearn_cls._files import DOCUMENT, write_file
-from sklearn_cls._persistence import FORMAT
+from sklearn_cls._persistence.model_file import FORMAT
+from sklearn_cls._persistence.tensor_file import DOCUMENT, write_file
 from tests.conftest import bumps, small
 
 FIXTURE = Path(__file__).parent / "model_of_format_1.safetensors"

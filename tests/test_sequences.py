@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from sklearn_cls._sequences import CHUNK_BYTES, Sequences, check_sequences, read_sequences
+from sklearn_cls._data.sequences import CHUNK_BYTES, Sequences, check_sequences, read_sequences
 from tests.conftest import bumps, small
 
 RNG = np.random.default_rng(0)
@@ -114,7 +114,7 @@ def test_what_crosses_a_chunk_is_read_alike(monkeypatch):
     X[5, 3:] = X[30, 2:] = X[31, 1, 1] = np.nan
     whole = check(X)
     statistics = whole.mean_and_deviation(np.arange(37))
-    monkeypatch.setattr("sklearn_cls._sequences.CHUNK_BYTES", 5 * 6 * 2 * 4)
+    monkeypatch.setattr("sklearn_cls._data.sequences.CHUNK_BYTES", 5 * 6 * 2 * 4)
     assert len(list(whole.chunks(np.arange(37)))) == 8
     chunked = check(X)
     assert np.array_equal(chunked.lengths, whole.lengths)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from skorch.callbacks import Callback
 
-from sklearn_cls import _threads
-from sklearn_cls._threads import number_of_threads, torch_threads
+from sklearn_cls._torch import threads
+from sklearn_cls._torch.threads import number_of_threads, torch_threads
 from tests.conftest import bumps, small
 
 
@@ -72,7 +72,7 @@ def test_batches_are_predicted_side_by_side_and_one_alone_on_all_threads(
         time.sleep(0.05)
         return forward(**batch)
 
-    monkeypatch.setattr("sklearn_cls._training.STEPS_PER_BATCH", 40 * 20 // n_batches)
+    monkeypatch.setattr("sklearn_cls._training.net.STEPS_PER_BATCH", 40 * 20 // n_batches)
     monkeypatch.setattr(fitted.module_, "forward", watched)
     monkeypatch.setattr(fitted, "n_jobs", n_jobs)
     together = fitted.predict_proba(X)
@@ -103,9 +103,9 @@ def wait_until(condition):
 def test_threads_are_added_while_others_want_the_cores_and_gone_after_it(monkeypatch):
     times = iter(count(0, 100))
     is_loaded = threading.Event()
-    monkeypatch.setattr(_threads, "INTERVAL", 0.01)
+    monkeypatch.setattr(threads, "INTERVAL", 0.01)
     monkeypatch.setattr(
-        _threads, "time_kept_waiting", lambda: next(times) if is_loaded.is_set() else 0
+        threads, "time_kept_waiting", lambda: next(times) if is_loaded.is_set() else 0
     )
     with torch_threads(2):
         torch.ones(2**20).neg_()
@@ -123,7 +123,7 @@ def test_threads_are_added_while_others_want_the_cores_and_gone_after_it(monkeyp
 
 def test_one_thread_and_a_gpu_need_no_watch(monkeypatch):
     watched = []
-    monkeypatch.setattr(_threads, "add_idle_under_load", lambda *args: watched.append(args))
+    monkeypatch.setattr(threads, "add_idle_under_load", lambda *args: watched.append(args))
     for n_threads in (1, None):
         with torch_threads(n_threads):
             pass
@@ -143,7 +143,7 @@ def test_idle_threads_that_cannot_start_take_the_others_with_them(monkeypatch):
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8))
     monkeypatch.setattr(threading.Thread, "start", fail_after_one)
-    assert _threads.hold_idle(2) is None
+    assert threads.hold_idle(2) is None
     assert threading.active_count() == n_before
 
 
@@ -151,12 +151,12 @@ def test_idle_threads_that_cannot_start_take_the_others_with_them(monkeypatch):
     not os.path.exists("/proc/self/schedstat"), reason="the kernel keeps no account"
 )
 def test_the_time_kept_waiting_is_that_of_all_threads():
-    before = _threads.time_kept_waiting()
+    before = threads.time_kept_waiting()
     core = min(os.sched_getaffinity(0))
     burners = [threading.Thread(target=burn, args=(core,)) for _ in range(2)]
     for burner in burners:
         burner.start()
-    assert wait_until(lambda: _threads.time_kept_waiting() > before + 0.05)
+    assert wait_until(lambda: threads.time_kept_waiting() > before + 0.05)
     for burner in burners:
         burner.join()
 

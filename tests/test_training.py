@@ -13,9 +13,9 @@ from skorch import callbacks as skorch_callbacks
 from torch import nn
 
 from sklearn_cls import CLSTransformerClassifier
-from sklearn_cls._plan import auto_batch_size, auto_lr, auto_max_epochs, auto_patch_size
-from sklearn_cls._runtime import device_or_cpu, resolve_device
-from sklearn_cls._training import Net
+from sklearn_cls._torch.device import device_or_cpu, resolve_device
+from sklearn_cls._training.auto import auto_batch_size, auto_lr, auto_max_epochs, auto_patch_size
+from sklearn_cls._training.net import Net
 from tests.conftest import bumps, small
 
 PACKAGE = Path(__file__).parents[1] / "sklearn_cls"
@@ -308,7 +308,7 @@ def interrupt(epoch, **params):
 
 def test_an_interrupt_leaves_a_usable_model_and_a_warning(data, monkeypatch):
     clf, train_step = interrupt(epoch=5, lr=1e-2)
-    monkeypatch.setattr("sklearn_cls._training.Net.train_step", train_step)
+    monkeypatch.setattr("sklearn_cls._training.net.Net.train_step", train_step)
     with pytest.warns(UserWarning, match=r"interrupted in epoch 5 of 6: the model is usable"):
         clf.fit(*data)
     assert clf.n_iter_ == 4
@@ -328,7 +328,7 @@ def test_an_interrupt_with_early_stopping_goes_back_to_the_best_epoch(data, monk
                 nn.init.normal_(net.module_.head.weight, std=100)
 
     clf, train_step = interrupt(epoch=5, augment=False, early_stopping=True, callbacks=[Watch()])
-    monkeypatch.setattr("sklearn_cls._training.Net.train_step", train_step)
+    monkeypatch.setattr("sklearn_cls._training.net.Net.train_step", train_step)
     with pytest.warns(UserWarning, match="interrupted"):
         clf.fit(*data)
     losses = [row["valid_loss"] for row in clf.history_]
@@ -341,7 +341,7 @@ def test_an_interrupt_with_early_stopping_goes_back_to_the_best_epoch(data, monk
 
 def test_an_interrupt_before_the_first_epoch_is_raised_and_changes_nothing(data, monkeypatch):
     clf, train_step = interrupt(epoch=1)
-    monkeypatch.setattr("sklearn_cls._training.Net.train_step", train_step)
+    monkeypatch.setattr("sklearn_cls._training.net.Net.train_step", train_step)
     with pytest.raises(KeyboardInterrupt):
         clf.fit(*data)
     assert not hasattr(clf, "classes_")
@@ -375,7 +375,7 @@ def test_workers_take_cuda_devices_in_turn(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     taken = []
     for number in range(4):
-        monkeypatch.setattr("sklearn_cls._runtime.worker_number", lambda number=number: number)
+        monkeypatch.setattr("sklearn_cls._torch.device.worker_number", lambda number=number: number)
         taken += [str(resolve_device(device)) for device in ("auto", "cuda")]
         assert str(resolve_device("cuda:1")) == "cuda:1"
     assert taken == ["cuda:0", "cuda:0", "cuda:1", "cuda:1"] * 2
@@ -384,7 +384,7 @@ def test_workers_take_cuda_devices_in_turn(monkeypatch):
 def test_workers_of_a_pool_are_numbered():
     from joblib import Parallel, delayed
 
-    from sklearn_cls._runtime import worker_number
+    from sklearn_cls._torch.device import worker_number
 
     numbers = set(Parallel(n_jobs=2)(delayed(_slow_number)() for _ in range(6)))
     assert len(numbers) == 2
@@ -394,7 +394,7 @@ def test_workers_of_a_pool_are_numbered():
 def _slow_number():
     import time
 
-    from sklearn_cls._runtime import worker_number
+    from sklearn_cls._torch.device import worker_number
 
     time.sleep(0.2)
     return worker_number() % 2

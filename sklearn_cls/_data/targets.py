@@ -6,9 +6,9 @@ import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, check_consistent_length, column_or_1d
 
-from sklearn_cls._batches import SequenceDataset
 from sklearn_cls._compat import check_sample_weight
-from sklearn_cls._sequences import naming, refuse_masked
+from sklearn_cls._data.batches import SequenceDataset
+from sklearn_cls._data.sequences import naming, refuse_masked
 
 
 def check_targets(estimator, sequences, y, sample_weight, classes=None, *, is_part=False):

@@ -20,10 +20,16 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cls._compat import Interval, validate_parameter_constraints
-from sklearn_cls._encoder import CLSEncoder
-from sklearn_cls._files import FileError, can_be_written, damaged, open_file, write_file
-from sklearn_cls._plan import ARCHITECTURE, READ_OFF
-from sklearn_cls._runtime import resolve_device
+from sklearn_cls._network.encoder import CLSEncoder
+from sklearn_cls._persistence.tensor_file import (
+    FileError,
+    can_be_written,
+    damaged,
+    open_file,
+    write_file,
+)
+from sklearn_cls._torch.device import resolve_device
+from sklearn_cls._training.auto import ARCHITECTURE, READ_OFF
 from sklearn_cls._version import __version__
 
 FORMAT = 1
@@ -42,7 +48,7 @@ READ_OFF_CONSTRAINTS = {
 
 def save_estimator(estimator, path):
     """Write a fitted estimator to `path`."""
-    from sklearn_cls._training import to_columns
+    from sklearn_cls._training.net import to_columns
 
     check_is_fitted(estimator)
     if estimator.callbacks:
@@ -117,7 +123,7 @@ def check_origin(cls, file):
 
 def read_estimator(cls, file, device):
     """Return the estimator that `file` describes."""
-    from sklearn_cls._training import from_columns, restored_net
+    from sklearn_cls._training.net import from_columns, restored_net
 
     document = file.document
     estimator = cls(**{name: from_json(value) for name, value in document["parameters"].items()})

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sklearn_cls._dropout import Dropout
+from sklearn_cls._network.dropout import Dropout
 
 EMBEDDINGS = ("linear", "conv")
 POSITIONS = ("sinusoidal", "learned", "rope")

@@ -7,7 +7,7 @@ import sklearn
 from sklearn.base import clone
 
 from sklearn_cls._compat import ScoringMonitor, check_matplotlib_support
-from sklearn_cls._display import (
+from sklearn_cls._display.axes import (
     GREY,
     add_legend,
     color_and_marker,

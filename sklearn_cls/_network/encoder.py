@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sklearn_cls._attention import attention
-from sklearn_cls._cls_token import CLSToken
-from sklearn_cls._dropout import Dropout
-from sklearn_cls._embedding import Embedding
+from sklearn_cls._network.attention import attention
+from sklearn_cls._network.cls_token import CLSToken
+from sklearn_cls._network.dropout import Dropout
+from sklearn_cls._network.embedding import Embedding
 
 POOLINGS = ("cls", "mean", "max", "attention")
 ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from sklearn_cls._sequences import Sequences
+from sklearn_cls._data.sequences import Sequences
 
 LENGTH_JITTER = 0.15  # share of a length: keeps batches from being the same in every epoch
 SHORT_STEPS = 16

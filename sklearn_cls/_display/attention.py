@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils import check_consistent_length, column_or_1d
 
 from sklearn_cls._compat import check_matplotlib_support
-from sklearn_cls._display import (
+from sklearn_cls._display.axes import (
     COLORS,
     DASHES,
     add_legend,

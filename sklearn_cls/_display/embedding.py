@@ -5,7 +5,7 @@ from sklearn.base import clone
 from sklearn.utils import check_consistent_length, column_or_1d
 
 from sklearn_cls._compat import check_matplotlib_support
-from sklearn_cls._display import (
+from sklearn_cls._display.axes import (
     N_STYLES,
     add_legend,
     color_and_marker,

@@ -3,10 +3,10 @@
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_cls._cls_token import CLS_STRATEGIES
 from sklearn_cls._compat import check_matplotlib_support
-from sklearn_cls._display import color_and_marker, make_axes
-from sklearn_cls._encoder import POOLINGS
+from sklearn_cls._display.axes import color_and_marker, make_axes
+from sklearn_cls._network.cls_token import CLS_STRATEGIES
+from sklearn_cls._network.encoder import POOLINGS
 
 ARMS = (*CLS_STRATEGIES, *(pooling for pooling in POOLINGS if pooling != "cls"))
 

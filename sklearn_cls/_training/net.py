@@ -19,8 +19,8 @@ from skorch.history import History
 from skorch.utils import TeeGenerator
 from torch import nn
 
-from sklearn_cls._augment import augment
-from sklearn_cls._batches import (
+from sklearn_cls._data.augment import augment
+from sklearn_cls._data.batches import (
     STEPS_PER_BATCH,
     STEPS_PER_GPU_BATCH,
     Batches,
@@ -28,18 +28,20 @@ from sklearn_cls._batches import (
     prediction_batch,
     prediction_rows,
 )
-from sklearn_cls._callbacks import EpochBar, ScikitLearnCallbacks, StopTraining
-from sklearn_cls._dropout import seed_generators
-from sklearn_cls._encoder import CLSEncoder
-from sklearn_cls._runtime import Diverged, autocast, compiled, device_or_cpu, initial_weights
-from sklearn_cls._sequences import read_sequences
-from sklearn_cls._threads import (
+from sklearn_cls._data.sequences import read_sequences
+from sklearn_cls._network.dropout import seed_generators
+from sklearn_cls._network.encoder import CLSEncoder
+from sklearn_cls._torch.device import autocast, device_or_cpu
+from sklearn_cls._torch.random import initial_weights
+from sklearn_cls._torch.threads import (
     NUMBERS_PER_THREAD,
     number_of_threads,
     own_threads,
     side_by_side,
     torch_threads,
 )
+from sklearn_cls._training.callbacks import EpochBar, ScikitLearnCallbacks, StopTraining
+from sklearn_cls._training.divergence import DivergenceError
 
 MAX_GRADIENT_NORM = 1.0
 LARGEST_WEIGHT = 1e3  # beyond it, float32 overflows somewhere; none that learns comes near
@@ -87,10 +89,6 @@ class Net(NeuralNetClassifier):
             ("train_loss", PassthroughScoring("train_loss", on_train=True)),
             ("valid_loss", PassthroughScoring("valid_loss")),
         ]
-
-    def torch_compile(self, module, name):
-        """Return the module as it is: `train` compiles what is worth it, for as long as it runs."""
-        return module
 
     def check_data(self, X, y=None):
         """Do nothing: the data are checked."""
@@ -268,7 +266,7 @@ class Net(NeuralNetClassifier):
         for row, loss in zip(self.history[-1]["batches"][-len(losses) :], losses, strict=True):
             row[prefix + "_loss"] = loss  # of which skorch makes the epoch's
             if not math.isfinite(loss):
-                raise Diverged(
+                raise DivergenceError(
                     f"The {prefix} loss became {loss} in epoch {len(self.history)}; lower lr (now "
                     f"{self.lr}) or weight_decay (now {self.weight_decay}), or look for extreme "
                     "values in X."
@@ -277,7 +275,7 @@ class Net(NeuralNetClassifier):
             of_each = [p.detach().abs().amax() for p in self.module_.parameters()]
             largest = torch.stack(of_each).amax().item()  # NaN if one is
             if not largest <= LARGEST_WEIGHT:
-                raise Diverged(
+                raise DivergenceError(
                     f"A weight became {largest:.3g} in epoch {len(self.history)}; lower lr (now "
                     f"{self.lr}) or weight_decay (now {self.weight_decay})."
                 )
@@ -308,7 +306,7 @@ class Net(NeuralNetClassifier):
         n_steps = min(self.batch_size, len(dataset)) * dataset.lengths.mean()
         n_threads = self.number_of_threads(n_jobs, n_steps)
         try:
-            with torch_threads(n_threads), compiled(self.module_.blocks if self.compile else ()):
+            with torch_threads(n_threads):
                 self.notify("on_train_begin", X=dataset, y=None)
                 self.fit_loop(dataset, checkpoint=checkpoint)
         except KeyboardInterrupt as interrupt:

@@ -14,8 +14,8 @@ from itertools import chain
 
 import numpy as np
 
-from sklearn_cls._dropout import generators
-from sklearn_cls._files import (
+from sklearn_cls._network.dropout import generators
+from sklearn_cls._persistence.tensor_file import (
     can_be_written,
     flatten,
     open_file,
@@ -23,8 +23,8 @@ from sklearn_cls._files import (
     unflatten,
     write_file,
 )
-from sklearn_cls._runtime import Diverged
-from sklearn_cls._training import from_columns, to_columns
+from sklearn_cls._training.divergence import DivergenceError
+from sklearn_cls._training.net import from_columns, to_columns
 
 FORMAT = 1
 INTERVAL = 5.0  # seconds between two writes, at least
@@ -132,7 +132,11 @@ class Checkpoint:
         if self.n_epochs is None:  # not ours
             return
         is_done = kind is None and not self.is_interrupted
-        if is_done or self.n_epochs == 0 or (kind is not None and issubclass(kind, Diverged)):
+        if (
+            is_done
+            or self.n_epochs == 0
+            or (kind is not None and issubclass(kind, DivergenceError))
+        ):
             with suppress(OSError):
                 os.remove(self.path)
 

@@ -1,0 +1,1 @@
+"""Validation of sequences and labels, and the padded batches made of them."""

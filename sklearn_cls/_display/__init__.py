@@ -1,0 +1,1 @@
+"""Figures, drawn from what the public methods of a fitted classifier return."""

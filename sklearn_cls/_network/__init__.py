@@ -1,0 +1,1 @@
+"""The network: embedding, [CLS] token, encoder blocks and readout. It imports torch only."""

@@ -1,0 +1,1 @@
+"""Files: saved estimators, and checkpoints of running fits."""

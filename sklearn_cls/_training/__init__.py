@@ -1,0 +1,1 @@
+"""Training and inference through skorch, the only package that imports it (besides checkpoints)."""
