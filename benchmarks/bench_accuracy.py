@@ -30,7 +30,7 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 from sklearn.neighbors import KNeighborsClassifier
 
 from sklearn_cls import CLSTransformerClassifier
-from sklearn_cls._plan import auto_batch_size, auto_max_epochs
+from sklearn_cls._training.auto import auto_batch_size, auto_max_epochs
 from sklearn_cls.datasets import from_channels_first, load_digit_sequences, load_ts
 
 RANKING = (

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from harness import begin, in_turn, parser, report
 
 from sklearn_cls import CLSTransformerClassifier
-from sklearn_cls._dropout import seed_generators
+from sklearn_cls._network.dropout import seed_generators
 from sklearn_cls.datasets import load_digit_sequences
 
 N_EPOCHS, BATCH_SIZE, LR = 10, 64, 1e-3

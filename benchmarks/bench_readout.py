@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from harness import begin, in_turn, parser, report
 from textbook import Textbook
 
-from sklearn_cls._encoder import CLSEncoder
+from sklearn_cls._network.encoder import CLSEncoder
 
 N_STEPS = 5  # of each network in a round
 

@@ -22,9 +22,9 @@ from sklearn.model_selection import GridSearchCV
 from torch.utils.flop_counter import FlopCounterMode
 
 from sklearn_cls import CLSTransformerClassifier
-from sklearn_cls._cls_token import CLS_STRATEGIES
-from sklearn_cls._encoder import CLSEncoder
-from sklearn_cls._plan import auto_patch_size
+from sklearn_cls._network.cls_token import CLS_STRATEGIES
+from sklearn_cls._network.encoder import CLSEncoder
+from sklearn_cls._training.auto import auto_patch_size
 from sklearn_cls.datasets import load_digit_sequences, load_ts
 
 SHAPES = {"2000x100x8": ((2000, 100, 8), 64, 1), "120x315x3": ((120, 315, 3), 32, 2)}
@@ -234,12 +234,12 @@ def memory(args):
         return
     script = """
 import re, sys, torch, numpy as np, peers
-from sklearn_cls._encoder import CLSEncoder
+from sklearn_cls._network.encoder import CLSEncoder
 torch.set_num_threads(1)
 X, y = np.zeros((64, 1000, 8), np.float32), np.arange(64) % 10
 if sys.argv[1] == "ours":
     network = CLSEncoder(n_features=8, n_classes=10, depth=4, embedding="linear")
-    from sklearn_cls._dropout import seed_generators
+    from sklearn_cls._network.dropout import seed_generators
     seed_generators(network, 0)
 else:
     network = peers.TransformerEncoder(8, 10, 1000, depth=4)

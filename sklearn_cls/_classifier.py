@@ -24,13 +24,13 @@ from sklearn_cls._compat import (
     with_callbacks,
 )
 from sklearn_cls._data.sequences import check_sequences
-from sklearn_cls._data.targets import check_labels, check_targets, hold_out
+from sklearn_cls._data.targets import check_labels, check_targets, stratified_split
 from sklearn_cls._network.cls_token import CLS_STRATEGIES
 from sklearn_cls._network.embedding import EMBEDDINGS, POSITIONS
 from sklearn_cls._network.encoder import ACTIVATIONS, POOLINGS
 from sklearn_cls._torch.device import gradients, resolve_device
 from sklearn_cls._torch.random import draw_seed
-from sklearn_cls._training.auto import check_together, plan_network, plan_training
+from sklearn_cls._training.auto import check_consistency, plan_network, plan_training
 from sklearn_cls._version import DOCUMENTATION
 
 AT_LEAST_1 = Interval(Integral, 1, None, closed="left")
@@ -393,8 +393,8 @@ class CLSTransformerClassifier(
         bar = EpochBar()
         with _unchanged_on_error(self), gradients(), bar:
             start = getattr(self, "net_", None) if self.warm_start else None
-            device, callbacks = self._check_together(start)
-            sequences = check_sequences(self, X, reset=start is None, max_steps=_reach(start))
+            device, callbacks = self._check_consistency(start)
+            sequences = check_sequences(self, X, reset=start is None, max_length=_reach(start))
             classes = None if start is None else self.classes_
             self.classes_, data = check_targets(self, sequences, y, sample_weight, classes)
             checkpoint = open_checkpoint(checkpoint, self, data, device, start)
@@ -402,7 +402,7 @@ class CLSTransformerClassifier(
             seed = checkpoint.seed_of(seed)
             train, valid = data, None
             if self.early_stopping:
-                train, valid = hold_out(data, self.validation_fraction, seed)
+                train, valid = stratified_split(data, self.validation_fraction, seed)
                 callbacks.append(early_stopping(self.n_iter_no_change))
             training = plan_training(self, len(train))
 
@@ -452,13 +452,13 @@ class CLSTransformerClassifier(
         self._validate_params()  # scikit-learn's decorator does so in the first call only
         with _unchanged_on_error(self), gradients():
             start = getattr(self, "net_", None)
-            device, callbacks = self._check_together(start)
+            device, callbacks = self._check_consistency(start)
             if self.class_weight == "balanced":
                 raise ValueError(
                     "class_weight='balanced' needs all sequences at once, which partial_fit never "
                     "sees; pass a dict of the classes' weights."
                 )
-            sequences = check_sequences(self, X, reset=start is None, max_steps=_reach(start))
+            sequences = check_sequences(self, X, reset=start is None, max_length=_reach(start))
             if start is not None:
                 classes = self._check_classes(classes)
             self.classes_, data = check_targets(
@@ -667,15 +667,15 @@ class CLSTransformerClassifier(
     def _compute(self, X, function, *, of_steps=False):
         """Return `function` of every sequence of X."""
         check_is_fitted(self)
-        sequences = check_sequences(self, X, reset=False, max_steps=_reach(self.net_))
+        sequences = check_sequences(self, X, reset=False, max_length=_reach(self.net_))
         n_last = sequences.n_steps if of_steps else None
         return self.net_.compute(sequences, function, self.n_jobs, n_last)
 
-    def _check_together(self, start):
+    def _check_consistency(self, start):
         """Check what needs no data; return the device and the user's callbacks."""
         from sklearn_cls._training.callbacks import check_callbacks
 
-        check_together(self, start)
+        check_consistency(self, start)
         return str(resolve_device(self.device)), check_callbacks(self.callbacks)
 
     def _build(self, data, train, training, start, seed, **kwargs):
@@ -684,7 +684,7 @@ class CLSTransformerClassifier(
 
         mean_and_scale = None
         if self.standardize and start is None:
-            mean_and_scale = train.sequences.mean_and_deviation(train.rows)
+            mean_and_scale = train.sequences.mean_and_std(train.rows)
         return build_net(
             plan_network(self, data, len(self.classes_), seed, start),
             training,
@@ -708,7 +708,7 @@ class CLSTransformerClassifier(
 
 def _reach(net):
     """Return the steps that the positions of `net` reach to, None if there is no end."""
-    return None if net is None else net.max_steps
+    return None if net is None else net.max_length
 
 
 @contextmanager
@@ -716,7 +716,7 @@ def _unchanged_on_error(estimator):
     """Leave what `estimator` has learnt as it was if the fit fails."""
 
     def learnt():
-        names = [k for k in vars(estimator) if k.endswith("_") or k == "_is_table"]
+        names = [k for k in vars(estimator) if k.endswith("_") or k == "_fitted_on_2d"]
         return {name: vars(estimator)[name] for name in names}
 
     before = learnt()

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sklearn_cls._network import attention
-from sklearn_cls._network.attention import FEW_ROWS, FewRows, attention
+from sklearn_cls._network.attention import MAX_EXPLICIT_TOKENS, ExplicitAttention, attention
 
 
 def heads_and_padding(n_rows, n_sequences=5, n_heads=2, head_size=4):
@@ -12,40 +12,45 @@ def heads_and_padding(n_rows, n_sequences=5, n_heads=2, head_size=4):
     return heads.permute(2, 0, 3, 1, 4), torch.arange(n_rows) < n_read.unsqueeze(1)
 
 
-def value_and_gradient(heads, may_read):
+def value_and_gradient(heads, key_mask):
     heads = heads.detach().requires_grad_()
-    read = attention(heads, may_read)
+    read = attention(heads, key_mask)
     weight = torch.linspace(-1, 1, read.numel()).view_as(read)
     return read.detach(), torch.autograd.grad((read * weight).sum(), heads)[0]
 
 
-@pytest.mark.parametrize("n_rows", [1, 2, 31, FEW_ROWS])
+@pytest.mark.parametrize("n_rows", [1, 2, 31, MAX_EXPLICIT_TOKENS])
 @pytest.mark.parametrize("is_padded", [False, True])
 @pytest.mark.parametrize("scores_at_once", [1, 3000, 2**19])
 def test_scores_in_memory_give_what_the_fused_kernel_gives(
     n_rows, is_padded, scores_at_once, monkeypatch
 ):
-    heads, may_read = heads_and_padding(n_rows)
-    may_read = may_read if is_padded else None
-    monkeypatch.setattr(attention, "SCORES_AT_ONCE", scores_at_once)
-    few = value_and_gradient(heads, may_read)
+    heads, key_mask = heads_and_padding(n_rows)
+    key_mask = key_mask if is_padded else None
+    monkeypatch.setattr(attention, "CHUNK_SCORES", scores_at_once)
+    few = value_and_gradient(heads, key_mask)
     with torch.inference_mode():
-        unlearnt = attention(heads, may_read)
-    monkeypatch.setattr(attention, "FEW_ROWS", 0)
-    for ours, fused in zip(few, value_and_gradient(heads, may_read), strict=True):
+        unlearnt = attention(heads, key_mask)
+    monkeypatch.setattr(attention, "MAX_EXPLICIT_TOKENS", 0)
+    for ours, fused in zip(few, value_and_gradient(heads, key_mask), strict=True):
         torch.testing.assert_close(ours, fused, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(unlearnt, few[0], atol=0, rtol=0)
 
 
 def test_many_rows_and_other_precisions_take_the_fused_kernel(monkeypatch):
-    monkeypatch.setattr(FewRows, "apply", lambda *args: pytest.fail("written down"))
-    assert attention(heads_and_padding(FEW_ROWS + 1)[0]).shape == (5, 2, FEW_ROWS + 1, 4)
+    monkeypatch.setattr(ExplicitAttention, "apply", lambda *args: pytest.fail("written down"))
+    assert attention(heads_and_padding(MAX_EXPLICIT_TOKENS + 1)[0]).shape == (
+        5,
+        2,
+        MAX_EXPLICIT_TOKENS + 1,
+        4,
+    )
     assert attention(heads_and_padding(3)[0].bfloat16()).dtype == torch.bfloat16
 
 
 def test_heads_are_not_written_to():
-    heads, may_read = heads_and_padding(7)
+    heads, key_mask = heads_and_padding(7)
     for given in (heads, heads.contiguous()):
         before = given.clone()
-        value_and_gradient(given, may_read)
+        value_and_gradient(given, key_mask)
         assert torch.equal(given, before)

@@ -7,7 +7,7 @@ from sklearn_cls._data.batches import (
     SequenceDataset,
     padded_batch,
     prediction_batch,
-    prediction_rows,
+    length_bucketed_batches,
     shuffled_by_length,
 )
 from sklearn_cls._data.sequences import Sequences
@@ -78,7 +78,7 @@ def test_a_batch_without_padding_has_no_mask():
 
 def test_prediction_batches_are_bounded_and_complete():
     sequences = dataset([3, 50, 2, 7, 1, 4, 6, 8, 9, 2, 3]).sequences
-    batches = prediction_rows(sequences.lengths, 20)
+    batches = length_bucketed_batches(sequences.lengths, 20)
     for rows in batches:
         x = padded_batch(sequences, rows, CPU)["x"]
         assert x.shape[:2].numel() <= 20 or len(rows) == 1

@@ -50,7 +50,7 @@ def test_sequences_whose_scales_differ_by_orders_of_magnitude_are_learnt_from(da
     X = X * np.logspace(-4, 2, len(X))[np.random.default_rng(0).permutation(60), None, None]
     clf = small(max_epochs=30).fit(X, y)
     assert clf.score(X, y) > 0.9
-    assert clf.module_.embedding.differ_in_scale
+    assert clf.module_.embedding.use_instance_norm
     assert small(max_epochs=30, standardize=False).fit(X, y).score(X, y) < 0.9
 
 

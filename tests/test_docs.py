@@ -13,9 +13,8 @@ from sklearn.utils.fixes import parse_version
 import sklearn_cls
 from sklearn_cls import CLSTransformerClassifier, datasets
 from sklearn_cls._version import DOCUMENTATION
-from tests.conftest import DOCS, benchmark, small
+from tests.conftest import DOCS, small
 
-report = benchmark("study_report")
 PAGE = "generated/sklearn_cls.CLSTransformerClassifier.html"
 
 
@@ -67,40 +66,64 @@ def test_the_diagram_links_to_every_parameter():
     assert np.isin(entries, lines).all()
 
 
-def in_short():
-    """Return the paragraph that answers the question for a reader in a hurry."""
-    page = (DOCS / "the_answer.rst").read_text()
-    return " ".join(re.search(r"admonition:: In short\n\n((?:   .+\n)+)", page)[1].split())
+STRATEGIES = ("learned", "zeros", "fixed", "random")
 
 
-def test_the_readme_quotes_the_answer():
-    lines = (DOCS.parent / "README.md").read_text().splitlines()
-    assert " ".join(line[2:].strip() for line in lines if line.startswith("> ")) == in_short()
+def differences_of(table):
+    """Return the numbers that a table gives for each strategy, and their order."""
+    return re.findall(r'`"(\w+)"`: .*?([-+]\S+ \([^)]*\)|0 \(reference\))', table, re.DOTALL)
 
 
-def test_the_numbers_of_the_answer_are_those_of_the_rows(report):
-    runs = pd.read_csv(DOCS / "cls_value_runs.csv")
-    average = report.differences(runs).set_index(["setting", "against learned"])
-    order = report.again(runs).query("problem == 'order'").set_index("against learned")
-    rows = [
-        ("fixed", average.loc[(report.ALL, "fixed")]),
-        ("random", average.loc[(report.ALL, "random")]),
-        ("zeros", average.loc[(report.ALL, "zeros")]),
-        ("zeros", average.loc[("default", "zeros")]),
-        ("mean", average.loc[(report.ALL, "mean")]),
-        ("max", average.loc[(report.ALL, "max")]),
-        ("max", order.loc["max"]),
-    ]
+def as_text(row):
+    """Return a difference and its confidence interval as the documentation writes them."""
+    return f"{row['points']:+.1f} ({row['low']:+.1f} to {row['high']:+.1f})"
+
+
+# That these tables follow from the committed runs is tested in test_study.py.
+@pytest.fixture(scope="module")
+def differences():
+    return pd.read_csv(DOCS / "cls_value" / "differences.csv").set_index(
+        ["setting", "against learned"]
+    )
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/the_answer.rst"])
+def test_table_of_the_answer_has_the_numbers_of_the_study(page, differences):
+    average = differences.loc["mean of all"]
+    expected = {name: as_text(average.loc[name]) for name in STRATEGIES[1:]}
+    found = differences_of((DOCS.parent / page).read_text())
+    assert len(found) == len(STRATEGIES)
+    assert dict(found) == {"learned": "0 (reference)", **expected}
+
+
+def test_details_of_the_answer_have_the_numbers_of_the_study(differences):
+    page = " ".join((DOCS / "the_answer.rst").read_text().split())
+    opening, details = page.partition(".. list-table::")[0], page.partition("In more detail")[2]
+    details = details.partition("The study compares")[0]
+    average = differences.loc["mean of all"]
+    again = pd.read_csv(DOCS / "cls_value" / "again.csv").set_index(["problem", "against learned"])
     expected = [
-        f"{arm} - learned = {report.say(row[['points', 'low', 'high']])}" for arm, row in rows
+        ("zeros", as_text(differences.loc["default", "zeros"])),
+        ("mean", as_text(average.loc["mean"])),
+        ("max", as_text(average.loc["max"])),
+        ("max", as_text(again.loc["order", "max"])),
     ]
-    text = in_short()
-    assert re.findall(r"\w+ - learned = \S+ \([^)]*\)", text) == expected
-    flips = report.redrawn(runs)
+    assert re.findall(r"(\w+) - learned = (\S+ \([^)]*\))", details) == expected
+    flips = pd.read_csv(DOCS / "cls_value" / "redrawn.csv")
     mean, most = flips["flipped, mean"], flips["flipped, most"].max()
-    assert f"{mean.min():.1f} to {mean.max():.1f} % of the predictions" in text
-    assert f"up to {most:.1f} % on one problem" in text
-    assert len(re.findall(r"\d\.\d", text)) == 3 * len(expected) + 3
-    assert "None of the four takes more time than another" in text
-    of_four = report.cost(runs)[["learned", "zeros", "fixed", "random"]]
-    assert of_four.stack().between(0.95, 1.05).all()
+    assert f"{mean.min():.1f} to {mean.max():.1f} % of the predictions change" in details
+    assert f"up to {most:.1f} % on one problem" in details
+    n_decimals = 3 * len(expected) + 3  # No other number is quoted.
+    assert len(re.findall(r"\d\.\d", details)) == n_decimals
+    assert f"costs {-average.loc['random', 'points']:.0f} points of accuracy" in opening
+    assert f"Zeros cost {-average.loc['zeros', 'points']:.0f} points" in opening
+
+
+def test_no_strategy_takes_more_time_than_another():
+    assert "None of the four values takes more time" in (DOCS / "the_answer.rst").read_text()
+    cost = pd.read_csv(DOCS / "cls_value" / "cost.csv")
+    assert cost[list(STRATEGIES)].stack().between(0.95, 1.05).all()
+
+
+def test_readme_is_short():
+    assert len((DOCS.parent / "README.md").read_text().split()) <= 500

@@ -68,9 +68,9 @@ def test_readout_equals_the_full_encoder_in_value_and_gradient(strategy, depth, 
 @pytest.mark.parametrize("positions", ["sinusoidal", "learned", "rope", None])
 def test_reading_one_row_equals_reading_all_rows(positions, padded):
     encoder = make(positions=positions, max_tokens=11, depth=2).eval()
-    z, attend, rope = encoder.tokens(*batch(padded=padded))
-    one, _ = encoder.blocks[0].read(z, attend, rope)
-    assert (one - encoder.blocks[0](z, attend, rope)[:, 0]).abs().max() < 1e-5
+    z, key_mask, rope = encoder.tokens(*batch(padded=padded))
+    one, _ = encoder.blocks[0].cls_readout(z, key_mask, rope)
+    assert (one - encoder.blocks[0](z, key_mask, rope)[:, 0]).abs().max() < 1e-5
 
 
 def test_readout_trains_with_dropout_as_the_full_encoder_does():
@@ -79,7 +79,7 @@ def test_readout_trains_with_dropout_as_the_full_encoder_does():
     x, _ = batch()
     z, _, _ = encoder.tokens(x, None)
     block = encoder.blocks[0]
-    rows = torch.stack([block.read(z)[0] for _ in range(3000)]).mean(0)
+    rows = torch.stack([block.cls_readout(z)[0] for _ in range(3000)]).mean(0)
     full = torch.stack([block(z)[:, 0] for _ in range(3000)]).mean(0)
     assert (rows - full).abs().max() < 0.15
     assert (rows - full).abs().mean() < 0.02
@@ -88,9 +88,9 @@ def test_readout_trains_with_dropout_as_the_full_encoder_does():
 class Mistaken(CLSEncoder):
     """The textbook mistake: [CLS] is prepended, then the sequence is encoded without it."""
 
-    def prepend(self, z, attend):
-        super().prepend(z, attend)
-        return z, attend, None
+    def prepend(self, z, key_mask):
+        super().prepend(z, key_mask)
+        return z, key_mask, None
 
 
 @pytest.mark.parametrize("network", [CLSEncoder, Mistaken])
@@ -254,7 +254,7 @@ def test_fixed_reaches_any_first_block_query_that_learned_does():
     x, _ = batch()
 
     def scores_of_steps(encoder):
-        return encoder.blocks[0].read(encoder.tokens(x, None)[0])[1][..., 1:]
+        return encoder.blocks[0].cls_readout(encoder.tokens(x, None)[0])[1][..., 1:]
 
     assert not torch.allclose(scores_of_steps(fixed), scores_of_steps(learned), atol=1e-2)
     with torch.no_grad():  # W_q of fixed, so that its query is that of learned

@@ -49,7 +49,7 @@ WARNINGS = re.compile(
     "|The number of unique classes is greater than 50%"
 )
 ERRORS = (ValueError, TypeError, InvalidParameterError, DivergenceError)
-LARGEST = float(np.finfo(np.float32).max)
+MAX_INPUT = float(np.finfo(np.float32).max)
 NAN, INF = np.nan, np.inf
 
 
@@ -66,7 +66,7 @@ def numbers(draw, shape, damage):
     dtype = np.dtype(draw(st.sampled_from(DTYPES)))
     bounds = {}
     if dtype.kind == "f":  # what overflows float32 is damage
-        largest = min(LARGEST, float(np.finfo(dtype).max))
+        largest = min(MAX_INPUT, float(np.finfo(dtype).max))
         bounds = {"min_value": -largest, "max_value": largest}
     if draw(st.booleans()):
         X = draw(hnp.arrays(dtype, shape, elements=hnp.from_dtype(dtype, **bounds)))
@@ -96,7 +96,7 @@ def numbers(draw, shape, damage):
         where, value = draw(
             st.sampled_from([
                 ((i, -1, -1), INF), ((i, 0, 0), -INF), (i, NAN), (slice(None), NAN),
-                (i, 1e308), ((i, 0, 0), 1.01 * LARGEST),
+                (i, 1e308), ((i, 0, 0), 1.01 * MAX_INPUT),
             ])
         )  # fmt: skip
         with np.errstate(over="ignore"):

@@ -113,13 +113,13 @@ def test_what_crosses_a_chunk_is_read_alike(monkeypatch):
     X = RNG.normal(size=(37, 6, 2))
     X[5, 3:] = X[30, 2:] = X[31, 1, 1] = np.nan
     whole = check(X)
-    statistics = whole.mean_and_deviation(np.arange(37))
+    statistics = whole.mean_and_std(np.arange(37))
     monkeypatch.setattr("sklearn_cls._data.sequences.CHUNK_BYTES", 5 * 6 * 2 * 4)
     assert len(list(whole.chunks(np.arange(37)))) == 8
     chunked = check(X)
     assert np.array_equal(chunked.lengths, whole.lengths)
     assert np.flatnonzero(chunked.has_gaps).tolist() == [31]
-    for a, b in zip(chunked.mean_and_deviation(np.arange(37)), statistics, strict=True):
+    for a, b in zip(chunked.mean_and_std(np.arange(37)), statistics, strict=True):
         assert np.allclose(a, b)
 
 
@@ -127,7 +127,7 @@ def test_mean_and_deviation_are_numpys_without_what_is_missing():
     X = [RNG.normal(1e4, [1, 50, 0, 3], size=(t, 4)) for t in (3, 1, 500)]
     X[2][7, 0] = np.nan
     X[0][:, 3] = X[1][:, 3] = X[2][:, 3] = np.nan
-    mean, deviation = check(X).mean_and_deviation(np.arange(3))
+    mean, deviation = check(X).mean_and_std(np.arange(3))
     steps = np.concatenate(X).astype(np.float32).astype(np.float64)
     assert np.allclose(mean[:3], np.nanmean(steps[:, :3], 0))
     assert np.allclose(deviation[:2], np.nanstd(steps[:, :2], 0))
@@ -141,7 +141,7 @@ def test_scales_differ_where_many_sequences_hardly_vary():
     rows = np.arange(50)
 
     def differ(X):
-        return read_sequences(X).differ_in_scale(rows)
+        return read_sequences(X).use_instance_norm(rows)
 
     assert not differ(X)
     assert not differ(X * [1e-6, 1e6] + [5, -1e6])  # scales of features
@@ -161,14 +161,14 @@ def test_scales_differ_where_many_sequences_hardly_vary():
 def test_scales_do_not_differ_in_what_is_constant_in_each_sequence(n_steps, centre, spread):
     values = np.random.default_rng(0).normal(centre, spread, size=(200, 1, 1))
     X = np.repeat(values, n_steps, axis=1)
-    assert not read_sequences(X).differ_in_scale(np.arange(200))
+    assert not read_sequences(X).use_instance_norm(np.arange(200))
 
 
 def test_whether_scales_differ_does_not_depend_on_the_order_of_rows():
     X = np.random.default_rng(0).normal(size=(10_000, 5, 1))
     X[np.arange(10_000) % 10 > 0] *= 1e-3
     for order in (np.arange(10_000), np.random.default_rng(1).permutation(10_000)):
-        assert read_sequences(X).differ_in_scale(order)
+        assert read_sequences(X).use_instance_norm(order)
 
 
 def test_many_huge_fill_values_are_no_overflow():
@@ -280,7 +280,7 @@ def test_univariate_lists_take_tables_of_any_width():
 
 def test_learned_positions_have_an_end():
     with pytest.raises(ValueError, match=r"X\[1\] has 9 steps, but positions='learned' .* 8 only"):
-        check([np.zeros(3), np.zeros(9)], max_steps=8)
+        check([np.zeros(3), np.zeros(9)], max_length=8)
 
 
 class NoArray:

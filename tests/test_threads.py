@@ -10,7 +10,7 @@ import torch
 from skorch.callbacks import Callback
 
 from sklearn_cls._torch import threads
-from sklearn_cls._torch.threads import number_of_threads, torch_threads
+from sklearn_cls._torch.threads import resolve_n_threads, torch_threads
 from tests.conftest import bumps, small
 
 
@@ -37,11 +37,11 @@ def four_threads():
 def test_there_are_as_many_threads_as_the_work_is_worth_unless_n_jobs_says_how_many(
     n_jobs, n_useful, n_threads, four_threads
 ):
-    assert number_of_threads(n_jobs, n_useful) == n_threads
-    assert type(number_of_threads(n_jobs, n_useful)) is int
-    assert number_of_threads(-1, n_useful) >= 1
+    assert resolve_n_threads(n_jobs, n_useful) == n_threads
+    assert type(resolve_n_threads(n_jobs, n_useful)) is int
+    assert resolve_n_threads(-1, n_useful) >= 1
     with pytest.raises(ValueError, match="n_jobs must be None, a number of threads, or -1"):
-        number_of_threads(0, n_useful)
+        resolve_n_threads(0, n_useful)
 
 
 @pytest.mark.parametrize(("batch_size", "n_threads"), [(8, 1), (16, 2), (64, 4)])
@@ -104,9 +104,7 @@ def test_threads_are_added_while_others_want_the_cores_and_gone_after_it(monkeyp
     times = iter(count(0, 100))
     is_loaded = threading.Event()
     monkeypatch.setattr(threads, "INTERVAL", 0.01)
-    monkeypatch.setattr(
-        threads, "time_kept_waiting", lambda: next(times) if is_loaded.is_set() else 0
-    )
+    monkeypatch.setattr(threads, "run_queue_wait", lambda: next(times) if is_loaded.is_set() else 0)
     with torch_threads(2):
         torch.ones(2**20).neg_()
         time.sleep(0.1)
@@ -123,7 +121,7 @@ def test_threads_are_added_while_others_want_the_cores_and_gone_after_it(monkeyp
 
 def test_one_thread_and_a_gpu_need_no_watch(monkeypatch):
     watched = []
-    monkeypatch.setattr(threads, "add_idle_under_load", lambda *args: watched.append(args))
+    monkeypatch.setattr(threads, "oversubscribe_when_contended", lambda *args: watched.append(args))
     for n_threads in (1, None):
         with torch_threads(n_threads):
             pass
@@ -143,7 +141,7 @@ def test_idle_threads_that_cannot_start_take_the_others_with_them(monkeypatch):
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8))
     monkeypatch.setattr(threading.Thread, "start", fail_after_one)
-    assert threads.hold_idle(2) is None
+    assert threads.oversubscribe(2) is None
     assert threading.active_count() == n_before
 
 
@@ -151,12 +149,12 @@ def test_idle_threads_that_cannot_start_take_the_others_with_them(monkeypatch):
     not os.path.exists("/proc/self/schedstat"), reason="the kernel keeps no account"
 )
 def test_the_time_kept_waiting_is_that_of_all_threads():
-    before = threads.time_kept_waiting()
+    before = threads.run_queue_wait()
     core = min(os.sched_getaffinity(0))
     burners = [threading.Thread(target=burn, args=(core,)) for _ in range(2)]
     for burner in burners:
         burner.start()
-    assert wait_until(lambda: threads.time_kept_waiting() > before + 0.05)
+    assert wait_until(lambda: threads.run_queue_wait() > before + 0.05)
     for burner in burners:
         burner.join()
 

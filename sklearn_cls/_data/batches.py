@@ -15,7 +15,7 @@ from sklearn_cls._data.sequences import Sequences
 
 LENGTH_JITTER = 0.15  # share of a length: keeps batches from being the same in every epoch
 SHORT_STEPS = 16
-KEPT = 0.25  # of the free memory of a GPU that the training data may take
+MAX_CACHE_FRACTION = 0.25  # of the free memory of a GPU that the training data may take
 # Of a batch that is only predicted: what a core's cache holds, and what keeps a GPU busy.
 STEPS_PER_BATCH, STEPS_PER_GPU_BATCH = 2**13, 2**17
 
@@ -107,7 +107,7 @@ class Batches:
         """All sequences padded on a GPU, (n, T, F), if they fit there; else None."""
         n, n_steps = len(self.dataset), self.dataset.lengths.max()
         sequences = self.dataset.sequences
-        if 4 * n * n_steps * sequences.n_features > KEPT * free_memory(self.device):
+        if 4 * n * n_steps * sequences.n_features > MAX_CACHE_FRACTION * free_memory(self.device):
             return None
         kept = torch.full(
             (n, n_steps, sequences.n_features), torch.nan, dtype=torch.float32, device=self.device
@@ -175,16 +175,16 @@ def mask_of_padding(lengths, device):
     return torch.from_numpy(steps >= lengths[:, np.newaxis]).to(device)
 
 
-def prediction_rows(lengths, max_steps):
-    """Return arrays of rows, the shortest sequences first, of at most `max_steps` when padded."""
+def length_bucketed_batches(lengths, max_length):
+    """Return arrays of rows, the shortest sequences first, of at most `max_length` when padded."""
     order = np.argsort(lengths, kind="stable")
     lengths = lengths[order]
     batches, start = [], 0
     while start < len(order):
         # The last of a batch is its longest: as many as fit when padded to that length.
-        ahead = lengths[start : start + max_steps]
+        ahead = lengths[start : start + max_length]
         steps = ahead * np.arange(1, len(ahead) + 1)
-        n_rows = max(1, int(np.searchsorted(steps, max_steps, side="right")))
+        n_rows = max(1, int(np.searchsorted(steps, max_length, side="right")))
         batches.append(order[start : start + n_rows])
         start += n_rows
     return batches

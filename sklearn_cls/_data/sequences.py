@@ -59,7 +59,7 @@ class Sequences:
             sequence[: self.lengths[i]] = self.values[i]
         return batch
 
-    def mean_and_deviation(self, rows):
+    def mean_and_std(self, rows):
         """Return the mean and deviation of each feature over `rows`, float32 (F,) each.
 
         Summed in float64, one chunk at a time; 0 and 1 for a feature without values, deviation 1
@@ -87,7 +87,7 @@ class Sequences:
         deviation = np.where(is_constant, 1, np.minimum(deviation, float32.max))
         return mean.astype(np.float32), deviation.astype(np.float32)
 
-    def differ_in_scale(self, rows):
+    def scales_differ(self, rows):
         """Return whether some feature varies a hundred times less in many sequences than in all.
 
         Judged by `SCALE_SAMPLE` of `rows` at most. Sequences in which it is constant, but for
@@ -95,7 +95,7 @@ class Sequences:
         """
         if len(rows) > SCALE_SAMPLE:  # at random: rows may come in turns
             rows = np.random.default_rng(0).choice(rows, SCALE_SAMPLE, replace=False)
-        _, overall = self.mean_and_deviation(rows)
+        _, overall = self.mean_and_std(rows)
         n_small = np.zeros(self.n_features)
         for chunk in self.chunks(rows):
             chunk = chunk.astype(np.float64)
@@ -115,26 +115,26 @@ class Sequences:
             yield self.pad(rows[start : start + n_rows])
 
 
-def check_sequences(estimator, X, *, reset, max_steps=None):
+def check_sequences(estimator, X, *, reset, max_length=None):
     """Check X and return it as `Sequences`.
 
     With `reset`, as in `fit`, `estimator` learns its number of features and their names;
     otherwise X must agree with them. A 2-D X (n, T) is n univariate sequences: then
-    `n_features_in_` is T, as scikit-learn counts columns, and otherwise F. `max_steps` is
+    `n_features_in_` is T, as scikit-learn counts columns, and otherwise F. `max_length` is
     what learned positions reach to.
     """
-    with naming("X"):
+    with errors_name_argument("X"):
         refuse_masked(X)
-        if _is_table(X):
-            sequences = _from_array(_check_table(estimator, X, reset)[:, :, np.newaxis])
+        if _is_2d(X):
+            sequences = _from_array(_check_2d(estimator, X, reset)[:, :, np.newaxis])
         else:
             sequences = read_sequences(X)
             _check_n_features(estimator, sequences.n_features, reset)
-    if max_steps is not None and sequences.lengths.max() > max_steps:
+    if max_length is not None and sequences.lengths.max() > max_length:
         i = int(sequences.lengths.argmax())
         raise ValueError(
             f"X[{i}] has {sequences.lengths[i]} steps, but positions='learned' knows the first "
-            f"{max_steps} only; fit with positions='sinusoidal' or 'rope', or cut X."
+            f"{max_length} only; fit with positions='sinusoidal' or 'rope', or cut X."
         )
     return sequences
 
@@ -146,7 +146,7 @@ def refuse_masked(values):
 
 
 @contextmanager
-def naming(argument):
+def errors_name_argument(argument):
     """Make whatever is wrong with `argument` a ValueError or TypeError that names it.
 
     Scikit-learn's and NumPy's messages don't always, and a caller has several arguments.
@@ -170,7 +170,7 @@ def read_sequences(X):
     return _from_array(X if X.ndim == 3 else X[:, :, np.newaxis])
 
 
-def _is_table(X):
+def _is_2d(X):
     """Whether X is neither a list of sequences nor of 3 or more dimensions."""
     if isinstance(X, list | tuple) and len(X) == 0:
         raise ValueError("X is empty: 0 sample(s), and at least one sequence is required.")
@@ -215,17 +215,17 @@ def _from_list(X):
             )
         x = x.reshape(len(x), -1) if len(x) else x
         if x.size == 0:
-            raise _no_steps(i, x.shape)
+            raise _empty_sequence_error(i, x.shape)
         if values and x.shape[1] != values[0].shape[1]:
             raise ValueError(
                 f"X[{i}] has {x.shape[1]} features, but X[0] has {values[0].shape[1]}; every "
                 "sequence must be (steps, features) with the same features."
             )
         if np.isinf(x).any():
-            raise _infinite(i)
+            raise _infinity_error(i)
         n_steps = _n_steps(x[np.newaxis])[0]
         if n_steps == 0:
-            raise _no_steps(i, x.shape, all_missing=True)
+            raise _empty_sequence_error(i, x.shape, all_missing=True)
         values.append(x[:n_steps])
     has_gaps = np.array([np.isnan(x).any() for x in values])
     return Sequences(values, np.array([len(x) for x in values]), has_gaps)
@@ -244,16 +244,18 @@ def _from_array(values):
     """Return `Sequences` of an array (n, T, F), reading it chunk by chunk."""
     n, n_steps, n_features = values.shape
     if n_steps == 0 or n_features == 0:
-        raise _no_steps(0, values.shape[1:])
+        raise _empty_sequence_error(0, values.shape[1:])
     lengths, has_gaps = np.full(n, n_steps), np.zeros(n, dtype=bool)
     sequences, start = Sequences(values, lengths, has_gaps), 0
     for chunk in sequences.chunks(np.arange(n)):
         if not np.isfinite(chunk).all():
             if np.isinf(chunk).any():
-                raise _infinite(start + int(np.isinf(chunk).any((1, 2)).argmax()))
+                raise _infinity_error(start + int(np.isinf(chunk).any((1, 2)).argmax()))
             of_chunk = _n_steps(chunk)
             if not of_chunk.all():
-                raise _no_steps(start + int(of_chunk.argmin()), values.shape[1:], all_missing=True)
+                raise _empty_sequence_error(
+                    start + int(of_chunk.argmin()), values.shape[1:], all_missing=True
+                )
             lengths[start : start + len(chunk)] = of_chunk
             is_step = np.arange(n_steps) < of_chunk[:, np.newaxis]
             gaps = np.isnan(chunk).any(2) & is_step
@@ -268,13 +270,13 @@ def _n_steps(x):
     return np.where(is_known.any(1), x.shape[1] - is_known[:, ::-1].argmax(1), 0)
 
 
-def _check_table(estimator, X, reset):
+def _check_2d(estimator, X, reset):
     """Check a 2-D X with scikit-learn's own checks: (n, T)."""
     if reset:
         X = _check_numeric(validate_data, estimator, X, reset=True)
-        estimator._is_table = True
+        estimator._fitted_on_2d = True
         return X
-    if estimator._is_table:
+    if estimator._fitted_on_2d:
         return _check_numeric(validate_data, estimator, X, reset=False)
     X = _check_numeric(check_array, X, estimator=estimator)
     if estimator.n_features_in_ != 1:
@@ -291,9 +293,9 @@ def _check_n_features(estimator, n_features, reset):
     """Check the features of 3-D arrays and lists, which scikit-learn's own check miscounts."""
     if reset:
         check_feature_names(estimator, None, reset=True)
-        estimator.n_features_in_, estimator._is_table = n_features, False
+        estimator.n_features_in_, estimator._fitted_on_2d = n_features, False
         return
-    expected = 1 if estimator._is_table else estimator.n_features_in_
+    expected = 1 if estimator._fitted_on_2d else estimator.n_features_in_
     if n_features != expected:
         raise ValueError(
             f"X has {n_features} features, but {type(estimator).__name__} is expecting "
@@ -341,12 +343,12 @@ def _refuse_dtype(name, dtype):
         )
 
 
-def _no_steps(i, shape, all_missing=False):
+def _empty_sequence_error(i, shape, all_missing=False):
     why = "all of its values are NaN" if all_missing else f"shape {shape}"
     return ValueError(f"X[{i}] has no steps ({why}); every sequence needs at least one. Drop it.")
 
 
-def _infinite(i):
+def _infinity_error(i):
     return ValueError(
         f"X[{i}] contains infinity or a value too large for float32; replace it with NaN if it "
         "is missing, or rescale X."

@@ -8,7 +8,7 @@ from sklearn.utils.validation import assert_all_finite, check_consistent_length,
 
 from sklearn_cls._compat import check_sample_weight
 from sklearn_cls._data.batches import SequenceDataset
-from sklearn_cls._data.sequences import naming, refuse_masked
+from sklearn_cls._data.sequences import errors_name_argument, refuse_masked
 
 
 def check_targets(estimator, sequences, y, sample_weight, classes=None, *, is_part=False):
@@ -26,7 +26,7 @@ def check_targets(estimator, sequences, y, sample_weight, classes=None, *, is_pa
             "y is None."
         )
     y = check_labels(y, "y")
-    with naming("y"):
+    with errors_name_argument("y"):
         check_consistent_length(sequences, y)
     encoder = LabelEncoder().fit(y if classes is None else check_labels(classes, "classes"))
     unknown = [label for label in np.unique(y) if label not in encoder.classes_]
@@ -36,9 +36,9 @@ def check_targets(estimator, sequences, y, sample_weight, classes=None, *, is_pa
             f"goes on with {encoder.classes_.tolist()}; name all classes in the first call of "
             "partial_fit, or fit anew with warm_start=False."
         )
-    with naming("y"):
+    with errors_name_argument("y"):
         codes = encoder.transform(y)
-    with naming("sample_weight"):
+    with errors_name_argument("sample_weight"):
         refuse_masked(sample_weight)
         weights = check_sample_weight(
             sample_weight, codes, dtype=np.float64, ensure_non_negative=True
@@ -75,7 +75,7 @@ def _is_bytes(y):
 
 def check_labels(labels, name):
     """Return labels as an array (n,) of classes."""
-    with naming(name):
+    with errors_name_argument(name):
         refuse_masked(labels)
         labels = column_or_1d(labels, warn=True)
         if not _is_bytes(labels):  # which scikit-learn refuses
@@ -104,7 +104,7 @@ def class_weights(class_weight, codes, classes):
     return np.array([class_weight.get(label, 1.0) for label in known], dtype=np.float64)
 
 
-def hold_out(data, validation_fraction, seed):
+def stratified_split(data, validation_fraction, seed):
     """Split a data set by class into one to train on and one to validate on."""
     from sklearn.model_selection import train_test_split  # as slow to import
 

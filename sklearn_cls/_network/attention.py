@@ -11,45 +11,51 @@ import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
-FEW_ROWS = 128  # up to which scores in memory are cheaper than the fused kernel of the CPU
-SCORES_AT_ONCE = 2**19  # 2 MB of float32
+MAX_EXPLICIT_TOKENS = (
+    128  # up to which scores in memory are cheaper than the fused kernel of the CPU
+)
+CHUNK_SCORES = 2**19  # 2 MB of float32
 
 
-def attention(heads, may_read=None):
+def attention(heads, key_mask=None):
     """Return what each row reads, (B, H, N, E).
 
     Parameters
     ----------
     heads : Tensor (3, B, H, N, E)
         Queries, keys and values.
-    may_read : Tensor (B, N) of bool, or None
+    key_mask : Tensor (B, N) of bool, or None
         Which rows may be read; all if None.
     """
-    if heads.device.type == "cpu" and heads.dtype == torch.float32 and heads.shape[3] <= FEW_ROWS:
-        return FewRows.apply(heads, may_read)
-    mask = None if may_read is None else may_read[:, None, None]
+    if (
+        heads.device.type == "cpu"
+        and heads.dtype == torch.float32
+        and heads.shape[3] <= MAX_EXPLICIT_TOKENS
+    ):
+        return ExplicitAttention.apply(heads, key_mask)
+    mask = None if key_mask is None else key_mask[:, None, None]
     return F.scaled_dot_product_attention(*heads, attn_mask=mask)
 
 
-class FewRows(torch.autograd.Function):
+class ExplicitAttention(torch.autograd.Function):
     """Softmax attention with the weights kept for the way back, N ** 2 a head."""
 
     @staticmethod
-    def forward(ctx, heads, may_read):
+    def forward(ctx, heads, key_mask):
         """Return what each row reads, as `attention` does."""
         n_sequences, n_heads, n_rows = heads.shape[1:4]
         q, k, v = heads.contiguous().flatten(1, 2)  # (B H, N, E) each
         q = q * q.shape[-1] ** -0.5
         read = torch.empty_like(v)
-        parts = some_at_once(n_sequences, n_heads, n_rows)
+        parts = chunk_slices(n_sequences, n_heads, n_rows)
         # Without a way back, all parts are written to the same place.
         is_kept = ctx.needs_input_grad[0]
         weights = q.new_empty(len(q) if is_kept else parts[0].stop, n_rows, n_rows)
         for part in parts:
             here = weights[part] if is_kept else weights[: part.stop - part.start]
             torch.bmm(q[part], k[part].mT, out=here)
-            if may_read is not None:
-                hidden = ~may_read[part.start // n_heads : part.stop // n_heads, None, None]
+            if key_mask is not None:
+                hidden = ~key_mask[part.start // n_heads : part.stop // n_heads, None, None]
                 here.unflatten(0, (-1, n_heads)).masked_fill_(hidden, -torch.inf)
             torch.softmax(here, -1, out=here)
             torch.bmm(here, v[part], out=read[part])
@@ -78,9 +84,9 @@ class FewRows(torch.autograd.Function):
         return grads.unflatten(1, batch_shape), None
 
 
-def some_at_once(n_sequences, n_heads, n_rows):
-    """Return slices of B H rows, whole sequences each, of about `SCORES_AT_ONCE` scores."""
-    size = n_heads * max(1, SCORES_AT_ONCE // (n_heads * n_rows**2))
+def chunk_slices(n_sequences, n_heads, n_rows):
+    """Return slices of B H rows, whole sequences each, of about `CHUNK_SCORES` scores."""
+    size = n_heads * max(1, CHUNK_SCORES // (n_heads * n_rows**2))
     return [
         slice(start, min(start + size, n_sequences * n_heads))
         for start in range(0, n_sequences * n_heads, size)

@@ -19,10 +19,12 @@ from sklearn_cls._network.dropout import Dropout
 
 EMBEDDINGS = ("linear", "conv")
 POSITIONS = ("sinusoidal", "learned", "rope")
-LARGEST = 1e9  # whose square, summed over a layer, float32 still holds
-PLACE = 0.5  # of a sinusoid in a token: as large as the rest of it is at the start
-KEPT_TOKENS = 2**14  # whose sinusoids are kept; beside attention among more, they cost nothing
-SMALLEST = 1e-6  # deviation of a sequence, in deviations of all, that is more than rounding
+MAX_INPUT = 1e9  # whose square, summed over a layer, float32 still holds
+POSITION_SCALE = 0.5  # of a sinusoid in a token: as large as the rest of it is at the start
+MAX_CACHED_POSITIONS = (
+    2**14
+)  # whose sinusoids are kept; beside attention among more, they cost nothing
+MIN_STD = 1e-6  # deviation of a sequence, in deviations of all, that is more than rounding
 
 
 def sinusoids(n_tokens, d_model, device=None):
@@ -32,7 +34,7 @@ def sinusoids(n_tokens, d_model, device=None):
     return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)[:, :d_model]
 
 
-def by_itself(x, missing):
+def instance_norm(x, missing):
     """Standardise each feature of each sequence in x (B, T, F) by itself, 0 where missing.
 
     From its first known value on, so that a constant is 0 whatever the rounding of its sum.
@@ -42,7 +44,7 @@ def by_itself(x, missing):
     n_known = (~missing).sum(1, keepdim=True).clamp(min=1)
     centred = (x - x.sum(1, keepdim=True) / n_known).masked_fill(missing, 0.0)
     deviation = (centred.square().sum(1, keepdim=True) / n_known).sqrt()
-    return centred / deviation.clamp(min=SMALLEST)
+    return centred / deviation.clamp(min=MIN_STD)
 
 
 class PatchBatchNorm(nn.BatchNorm1d):
@@ -112,10 +114,10 @@ class Embedding(nn.Module):
     positions : {"sinusoidal", "learned", None}
         What is added to the tokens ("rope" acts in the attention, not here).
     max_tokens : int
-        Rows of the learned positions, and of the sinusoids that are kept, up to `KEPT_TOKENS`.
+        Rows of the learned positions, and of the sinusoids that are kept, up to `MAX_CACHED_POSITIONS`.
     has_missing : bool
         Whether to tell the network, by F more inputs, which values are missing.
-    differ_in_scale : bool
+    use_instance_norm : bool
         Whether to show it, by F more inputs, each sequence by its own mean and deviation: those
         that vary a hundred times less than others look constant otherwise.
     dropout : float
@@ -124,21 +126,21 @@ class Embedding(nn.Module):
 
     def __init__(
         self, n_features, d_model, kind, patch_size, positions, max_tokens, has_missing,
-        differ_in_scale, dropout,
+        use_instance_norm, dropout,
     ):  # fmt: skip
         super().__init__()
         self.d_model, self.patch_size, self.has_missing = d_model, patch_size, has_missing
-        self.differ_in_scale = differ_in_scale
+        self.use_instance_norm = use_instance_norm
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
-        n_inputs = (1 + has_missing + differ_in_scale) * n_features
+        n_inputs = (1 + has_missing + use_instance_norm) * n_features
         self.convolutions = Convolutions(n_inputs, d_model, patch_size) if kind == "conv" else None
         self.project = nn.Linear(d_model if kind == "conv" else patch_size * n_inputs, d_model)
         self.positions = positions
         if positions == "learned":
             self.position = nn.Parameter(0.02 * torch.randn(max_tokens, d_model))
         elif positions == "sinusoidal":  # kept, as they take as long as a layer
-            place = PLACE * sinusoids(min(max_tokens, KEPT_TOKENS), d_model)
+            place = POSITION_SCALE * sinusoids(min(max_tokens, MAX_CACHED_POSITIONS), d_model)
             self.register_buffer("place", place, persistent=False)
         self.dropout = Dropout(dropout)
 
@@ -154,7 +156,7 @@ class Embedding(nn.Module):
             if n_tokens <= len(self.place):
                 tokens = tokens + self.place[:n_tokens]
             else:  # longer than any sequence in training, or than is worth keeping
-                tokens = tokens + PLACE * sinusoids(n_tokens, d_model, x.device)
+                tokens = tokens + POSITION_SCALE * sinusoids(n_tokens, d_model, x.device)
         elif self.positions == "learned":
             tokens = tokens + self.position[:n_tokens]
         return self.dropout(tokens), is_padding
@@ -163,10 +165,10 @@ class Embedding(nn.Module):
         """Standardise, fill and mark what is missing: (B, T, F) to (B, T, C)."""
         missing = x.isnan()
         # Clipped far out, so that a fill value of 1e20 is finite in every layer.
-        x = ((x - self.mean) / self.scale).clamp(-LARGEST, LARGEST).masked_fill(missing, 0.0)
+        x = ((x - self.mean) / self.scale).clamp(-MAX_INPUT, MAX_INPUT).masked_fill(missing, 0.0)
         inputs = [x]
-        if self.differ_in_scale:
-            inputs.append(by_itself(x, missing))
+        if self.use_instance_norm:
+            inputs.append(instance_norm(x, missing))
         if self.has_missing:
             if is_padding is not None:
                 missing = missing & ~is_padding.unsqueeze(-1)

@@ -52,16 +52,16 @@ class Block(nn.Module):
         self.down = nn.Linear(dim_feedforward, d_model)
         self.dropout, self.activation = Dropout(dropout), ACTIVATIONS[activation]
 
-    def forward(self, z, attend=None, rope=None):
-        """Return every row of z (B, N, D); attend (B, N) is True where a row may be read."""
+    def forward(self, z, key_mask=None, rope=None):
+        """Return every row of z (B, N, D); key_mask (B, N) is True where a row may be read."""
         heads = self.qkv(self.norm1(z)).unflatten(-1, (3, self.n_heads, self.head_size))
         heads = heads.permute(2, 0, 3, 1, 4)  # (3, B, H, N, E)
         if rope is not None:
             heads = torch.cat([rotate(heads[:2], rope), heads[2:]])
-        rows = attention(heads, attend).transpose(1, 2).flatten(2)  # (B, N, D)
+        rows = attention(heads, key_mask).transpose(1, 2).flatten(2)  # (B, N, D)
         return self.feed_forward(z + self.dropout(self.out(rows)))
 
-    def read(self, z, attend=None, rope=None):
+    def cls_readout(self, z, key_mask=None, rope=None):
         """Return row 0 of `forward`, (B, D), and its scores before the softmax, (B, H, N).
 
         One query needs no keys or values of its own: moved into model space, it meets the
@@ -81,8 +81,8 @@ class Block(nn.Module):
         else:  # keys rotate each by its own angle: they have to be computed
             k = rotate(F.linear(y, w_k, b_k).unflatten(-1, per_head).transpose(1, 2), rope)
             scores = (k @ q.unsqueeze(-1)).squeeze(-1)  # (B, H, N)
-        if attend is not None:  # [CLS] is never padding, so no row of the softmax is empty
-            scores = scores.masked_fill(~attend.unsqueeze(1), -torch.inf)
+        if key_mask is not None:  # [CLS] is never padding, so no row of the softmax is empty
+            scores = scores.masked_fill(~key_mask.unsqueeze(1), -torch.inf)
         rows = scores.softmax(-1).to(y.dtype) @ y  # (B, H, D)
         heads = torch.einsum("bhd,hed->bhe", rows, w_v.unflatten(0, per_head)).flatten(1) + b_v
         return self.feed_forward(row + self.dropout(self.out(heads))), scores
@@ -102,7 +102,7 @@ class CLSEncoder(nn.Module):
         F and K.
     max_tokens : int
         Rows of the learned positions.
-    has_missing, differ_in_scale : bool
+    has_missing, use_instance_norm : bool
         Whether the training data had missing values, and scales of their own, see `Embedding`.
     token_seed : int
         Of the token's own generator.
@@ -112,7 +112,7 @@ class CLSEncoder(nn.Module):
         self, *, n_features, n_classes, cls_strategy="learned", pooling="cls", depth=2,
         d_model=64, n_heads=4, dim_feedforward=128, dropout=0.1, activation="gelu",
         embedding="conv", patch_size=1, positions="sinusoidal", max_tokens=0,
-        has_missing=False, differ_in_scale=False, token_seed=0,
+        has_missing=False, use_instance_norm=False, token_seed=0,
     ):  # fmt: skip
         super().__init__()
         self.pooling, self.positions = pooling, positions
@@ -124,7 +124,7 @@ class CLSEncoder(nn.Module):
             positions,
             max_tokens,
             has_missing,
-            differ_in_scale,
+            use_instance_norm,
             dropout,
         )
         if pooling == "cls":
@@ -146,47 +146,47 @@ class CLSEncoder(nn.Module):
 
     def embed(self, x, is_padding=None):
         """Return the vector the head reads, after the final norm: (B, D)."""
-        z, attend, rope = self.tokens(x, is_padding)
+        z, key_mask, rope = self.tokens(x, is_padding)
         for block in self.blocks[:-1]:
-            z = block(z, attend, rope)
+            z = block(z, key_mask, rope)
         last = self.blocks[-1]
         if self.pooling in ("mean", "max"):
-            return self.pool(self.norm(last(z, attend, rope)), attend)
+            return self.pool(self.norm(last(z, key_mask, rope)), key_mask)
         if self.pooling == "attention":
-            z, attend, rope = self.prepend(z, attend)
-        return self.norm(last.read(z, attend, rope)[0])
+            z, key_mask, rope = self.prepend(z, key_mask)
+        return self.norm(last.cls_readout(z, key_mask, rope)[0])
 
     def cls_attention(self, x, is_padding=None):
         """Return what the token attends to, itself left out: (B, L, H, T), zero on padding.
 
         Only the last block of pooling "attention" has a token, so there L is 1.
         """
-        z, attend, rope = self.tokens(x, is_padding)
+        z, key_mask, rope = self.tokens(x, is_padding)
         scores = []  # (B, H, N) of each block
         for block in self.blocks[:-1]:
             if self.pooling == "cls":
-                scores.append(block.read(z, attend, rope)[1])
-            z = block(z, attend, rope)
+                scores.append(block.cls_readout(z, key_mask, rope)[1])
+            z = block(z, key_mask, rope)
         if self.pooling == "attention":
-            z, attend, rope = self.prepend(z, attend)
-        scores.append(self.blocks[-1].read(z, attend, rope)[1])
+            z, key_mask, rope = self.prepend(z, key_mask)
+        scores.append(self.blocks[-1].cls_readout(z, key_mask, rope)[1])
         weights = torch.stack(scores, 1)[..., 1:].float().softmax(-1)  # (B, L, H, N - 1)
-        return self.to_steps(weights, x, is_padding)
+        return self.patch_to_step_attention(weights, x, is_padding)
 
     def tokens(self, x, is_padding):
-        """Return what the first block reads: rows (B, N, D), attend (B, N), rotations."""
+        """Return what the first block reads: rows (B, N, D), key_mask (B, N), rotations."""
         z, is_padding = self.embedding(x, is_padding)
-        attend = None if is_padding is None else ~is_padding
+        key_mask = None if is_padding is None else ~is_padding
         if self.pooling == "cls":
-            return self.prepend(z, attend)
+            return self.prepend(z, key_mask)
         rope = self.rotations(1 + z.shape[1], z.device)
-        return z, attend, None if rope is None else tuple(table[1:] for table in rope)
+        return z, key_mask, None if rope is None else tuple(table[1:] for table in rope)
 
-    def prepend(self, z, attend):
+    def prepend(self, z, key_mask):
         """Put the token before the rows of z; it may always be read and has no position."""
         z = torch.cat([self.token(len(z)).to(z.dtype), z], 1)
-        attend = None if attend is None else F.pad(attend, (1, 0), value=True)
-        return z, attend, self.rotations(z.shape[1], z.device)
+        key_mask = None if key_mask is None else F.pad(key_mask, (1, 0), value=True)
+        return z, key_mask, self.rotations(z.shape[1], z.device)
 
     def rotations(self, n_tokens, device):
         """Return the rotary positions, None where there are none."""
@@ -194,17 +194,17 @@ class CLSEncoder(nn.Module):
             return rotations(n_tokens, self.blocks[0].head_size, device)
         return None
 
-    def pool(self, z, attend):
+    def pool(self, z, key_mask):
         """Mean or maximum over the real tokens of z (B, N, D): (B, D)."""
         if self.pooling == "max":
-            z = z if attend is None else z.masked_fill(~attend.unsqueeze(-1), -torch.inf)
+            z = z if key_mask is None else z.masked_fill(~key_mask.unsqueeze(-1), -torch.inf)
             return z.amax(1)
-        if attend is None:
+        if key_mask is None:
             return z.mean(1)
-        attend = attend.unsqueeze(-1).to(z.dtype)
-        return (z * attend).sum(1) / attend.sum(1)
+        key_mask = key_mask.unsqueeze(-1).to(z.dtype)
+        return (z * key_mask).sum(1) / key_mask.sum(1)
 
-    def to_steps(self, weights, x, is_padding):
+    def patch_to_step_attention(self, weights, x, is_padding):
         """Spread weights (B, L, H, N) of patches over their real steps, rows summing to 1."""
         size, n_steps = self.embedding.patch_size, x.shape[1]
         is_real = x.new_ones(x.shape[:2]) if is_padding is None else (~is_padding).to(x.dtype)

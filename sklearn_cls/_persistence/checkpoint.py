@@ -30,7 +30,7 @@ FORMAT = 1
 INTERVAL = 5.0  # seconds between two writes, at least
 SHARE = 0.05  # of the time that writing may take
 MAX_HEADER = 2**26  # bytes: no stranger's file, and deep networks have many moments
-UNIMPORTANT = {"callbacks", "class_weight", "device", "n_jobs", "verbose", "warm_start"}
+IGNORED_PARAMS = {"callbacks", "class_weight", "device", "n_jobs", "verbose", "warm_start"}
 
 
 class Checkpoint:
@@ -43,7 +43,7 @@ class Checkpoint:
     path : str or None
         Of the file; with None, nothing is done anywhere.
     identity : dict of str, or None
-        What a fit must have in common with that of the file, see `identity_of`.
+        What a fit must have in common with that of the file, see `fingerprint`.
 
     Raises
     ------
@@ -148,13 +148,13 @@ def open_checkpoint(path, estimator, data, device, start):
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"checkpoint must be the path of a file or None, got {path!r}.")
     # Real, so that it is the same file wherever a callback changes to, and not a link to it.
-    return Checkpoint(os.path.realpath(path), identity_of(estimator, data, device, start))
+    return Checkpoint(os.path.realpath(path), fingerprint(estimator, data, device, start))
 
 
-def identity_of(estimator, data, device, start):
+def fingerprint(estimator, data, device, start):
     """Return what two fits must have in common for one to go on where the other was."""
     parameters = estimator.get_params(deep=False)
-    described = {k: describe(v) for k, v in parameters.items() if k not in UNIMPORTANT}
+    described = {k: describe(v) for k, v in parameters.items() if k not in IGNORED_PARAMS}
     weights = {} if start is None else start.module_.state_dict()
     return {
         **described,

@@ -29,7 +29,7 @@ from sklearn_cls._persistence.tensor_file import (
     write_file,
 )
 from sklearn_cls._torch.device import resolve_device
-from sklearn_cls._training.auto import ARCHITECTURE, READ_OFF
+from sklearn_cls._training.auto import ARCHITECTURE, DATA_DEPENDENT
 from sklearn_cls._version import __version__
 
 FORMAT = 1
@@ -39,10 +39,10 @@ WEIGHT, COLUMN = "network.", "history."  # what names of tensors start with
 LABEL_DTYPES = r"[<>|=]([biuf]\d+|[SU]\d+|O|[mM]8\[\w+\])"
 MAX_LABELS = 2**26  # bytes of all classes
 MALFORMED = (AttributeError, KeyError, OverflowError, RuntimeError, TypeError, ValueError)
-READ_OFF_CONSTRAINTS = {
-    **{name: [Interval(Integral, 0, None, closed="left")] for name in READ_OFF},
+DATA_DEPENDENT_CONSTRAINTS = {
+    **{name: [Interval(Integral, 0, None, closed="left")] for name in DATA_DEPENDENT},
     "has_missing": ["boolean"],
-    "differ_in_scale": ["boolean"],
+    "use_instance_norm": ["boolean"],
 }
 
 
@@ -83,8 +83,10 @@ def save_estimator(estimator, path):
         "classes": classes_as_json(estimator.classes_),
         "n_features_in": estimator.n_features_in_,
         "feature_names_in": None if names is None else names.tolist(),
-        "is_table": estimator._is_table,
-        "network": {name: as_json(network[name]) for name in (*ARCHITECTURE, "dropout", *READ_OFF)},
+        "is_table": estimator._fitted_on_2d,
+        "network": {
+            name: as_json(network[name]) for name in (*ARCHITECTURE, "dropout", *DATA_DEPENDENT)
+        },
         "training": {name: as_json(getattr(net, name)) for name in TRAINING},
         "history": history,
     }
@@ -143,7 +145,7 @@ def read_estimator(cls, file, device):
         history = from_columns({name: tensors[COLUMN + name].numpy() for name in columns})
     estimator.classes_ = classes_from_json(document["classes"])
     estimator.n_features_in_ = document["n_features_in"]
-    estimator._is_table = document["is_table"]
+    estimator._fitted_on_2d = document["is_table"]
     if document["feature_names_in"] is not None:
         estimator.feature_names_in_ = np.array(document["feature_names_in"], dtype=object)
     estimator.set_output(transform=document["output"])
@@ -155,16 +157,16 @@ def read_estimator(cls, file, device):
         device=device,
         **{name: document["training"][name] for name in TRAINING},
     )
-    check_together(estimator, file.path)
+    check_consistency(estimator, file.path)
     return estimator
 
 
 def read_network(cls, document, n_tensors):
     """Return the checked parameters of the network."""
     known = {name: cls._parameter_constraints[name] for name in (*ARCHITECTURE, "dropout")}
-    network = {name: from_json(document[name]) for name in (*known, *READ_OFF)}
-    validate_parameter_constraints({**known, **READ_OFF_CONSTRAINTS}, network, cls.__name__)
-    if network["depth"] > n_tensors:  # naming them all would take forever
+    network = {name: from_json(document[name]) for name in (*known, *DATA_DEPENDENT)}
+    validate_parameter_constraints({**known, **DATA_DEPENDENT_CONSTRAINTS}, network, cls.__name__)
+    if network["depth"] > n_tensors:  # errors_name_argument them all would take forever
         raise ValueError(f"depth={network['depth']} does not fit {n_tensors} tensors.")
     return network
 
@@ -198,13 +200,13 @@ def check_layout(file, expected):
             )
 
 
-def check_together(estimator, path):
+def check_consistency(estimator, path):
     """Check what is said twice."""
     known = estimator.net_.get_params_for("module")
     names = getattr(estimator, "feature_names_in_", None)
     if (
         known["n_classes"] != len(estimator.classes_)
-        or known["n_features"] != (1 if estimator._is_table else estimator.n_features_in_)
+        or known["n_features"] != (1 if estimator._fitted_on_2d else estimator.n_features_in_)
         or (names is not None and len(names) != estimator.n_features_in_)
     ):
         raise damaged(path, "its classes or features are not those of its network")

@@ -16,13 +16,15 @@ from pathlib import Path
 import joblib
 import torch
 
-NUMBERS_PER_THREAD = 2**17
+ELEMENTS_PER_THREAD = 2**17
 INTERVAL = 0.1  # seconds between two looks at the load
-LOADED = 0.075  # of an interval that a thread is kept waiting for a core; alone it was below 0.01
-CALM = 5  # intervals with less, after which the others are gone
+CONTENTION_THRESHOLD = (
+    0.075  # of an interval that a thread is kept waiting for a core; alone it was below 0.01
+)
+CALM_INTERVALS = 5  # intervals with less, after which the others are gone
 
 
-def number_of_threads(n_jobs, n_useful):
+def resolve_n_threads(n_jobs, n_useful):
     """Return `n_jobs`: None is `n_useful`, at most as many as torch is set to; -1 one per core."""
     if n_jobs == 0:
         raise ValueError("n_jobs must be None, a number of threads, or -1 for all cores; got 0.")
@@ -52,7 +54,7 @@ SET_OPENMP, SET_MKL = _thread_setters()
 
 
 @contextmanager
-def own_threads(n_threads):
+def thread_local_num_threads(n_threads):
     """Run torch's operations on `n_threads` threads, those of the calling thread alone.
 
     `torch.set_num_threads` would also decide for every thread that has not used torch yet.
@@ -84,11 +86,11 @@ def torch_threads(n_threads):
     if n_threads is None:
         yield
         return
-    with own_threads(n_threads), short_waits_under_load(n_threads):
+    with thread_local_num_threads(n_threads), passive_wait_when_contended(n_threads):
         yield
 
 
-def side_by_side(function, items, n_threads):
+def parallel_map(function, items, n_threads):
     """Return `function` of every item, computed on `n_threads` threads; None leaves them."""
     n_each = None if n_threads is None else max(1, n_threads // len(items))
     if n_each is None or min(n_threads, len(items)) == 1:
@@ -96,15 +98,15 @@ def side_by_side(function, items, n_threads):
             return [function(item) for item in items]
 
     def compute(item):  # in a new thread, which starts with torch's own number of threads
-        with own_threads(n_each):
+        with thread_local_num_threads(n_each):
             return function(item)
 
-    with short_waits_under_load(n_each), ThreadPoolExecutor(n_threads) as pool:
+    with passive_wait_when_contended(n_each), ThreadPoolExecutor(n_threads) as pool:
         return list(pool.map(compute, items))
 
 
 @contextmanager
-def short_waits_under_load(n_threads):
+def passive_wait_when_contended(n_threads):
     """Keep torch's threads from spinning for as long as other processes want their cores.
 
     A thread that waits for the others spins for milliseconds, and takes them from the very thread
@@ -119,7 +121,9 @@ def short_waits_under_load(n_threads):
         yield
         return
     ended = threading.Event()
-    watch = threading.Thread(target=add_idle_under_load, args=(n_threads, ended), daemon=True)
+    watch = threading.Thread(
+        target=oversubscribe_when_contended, args=(n_threads, ended), daemon=True
+    )
     watch.start()
     try:
         yield
@@ -128,24 +132,24 @@ def short_waits_under_load(n_threads):
         watch.join()
 
 
-def add_idle_under_load(n_threads, ended):
+def oversubscribe_when_contended(n_threads, ended):
     """Watch the load until `ended`, and hold idle threads while there is any."""
     release, n_calm = None, 0
-    waited = time_kept_waiting()
+    waited = run_queue_wait()
     while not ended.wait(INTERVAL):
-        before, waited = waited, time_kept_waiting()
-        is_loaded = waited - before > LOADED * INTERVAL * n_threads
+        before, waited = waited, run_queue_wait()
+        is_loaded = waited - before > CONTENTION_THRESHOLD * INTERVAL * n_threads
         n_calm = 0 if is_loaded else n_calm + 1
         if release is None and is_loaded:
-            release = hold_idle(n_threads)
-        elif release is not None and n_calm == CALM:
+            release = oversubscribe(n_threads)
+        elif release is not None and n_calm == CALM_INTERVALS:
             release()
             release = None
     if release is not None:
         release()
 
 
-def time_kept_waiting():
+def run_queue_wait():
     """Return how many seconds the threads of this process have been ready without a core."""
     nanoseconds = 0
     with suppress(OSError):  # not every kernel keeps the account
@@ -155,7 +159,7 @@ def time_kept_waiting():
     return nanoseconds / 1e9
 
 
-def hold_idle(n_threads):
+def oversubscribe(n_threads):
     """Add idle threads, so that OpenMP has more than there are cores; return what ends them.
 
     None if the system allows no more threads.
@@ -164,7 +168,7 @@ def hold_idle(n_threads):
     idlers = []
 
     def idle():
-        with own_threads(n_threads):
+        with thread_local_num_threads(n_threads):
             torch.ones(2**20).neg_()  # makes this thread's own team
         released.wait()
 

@@ -20,18 +20,18 @@ ARCHITECTURE = (  # what the weights fit, so that training goes on only if it is
     "embedding",
     "positions",
 )
-READ_OFF = (  # the data and the seed
+DATA_DEPENDENT = (  # the data and the seed
     "n_features",
     "n_classes",
     "patch_size",
     "max_tokens",
     "has_missing",
-    "differ_in_scale",
+    "use_instance_norm",
     "token_seed",
 )
 
 
-def _plain(value):
+def to_python_int(value):
     """Return an int of any kind as Python's: NumPy's may be unsigned, and torch takes no True."""
     return int(value) if isinstance(value, Integral) else value
 
@@ -72,11 +72,11 @@ def plan_network(params, data, n_classes, seed, start=None):
 
     If training goes on from the net `start`, that knows what was once read off the data.
     """
-    network = {name: _plain(getattr(params, name)) for name in (*ARCHITECTURE, "dropout")}
+    network = {name: to_python_int(getattr(params, name)) for name in (*ARCHITECTURE, "dropout")}
     if start is not None:
         known = start.get_params_for("module")
-        return {**network, **{name: known[name] for name in READ_OFF}}
-    patch_size = _plain(params.patch_size)
+        return {**network, **{name: known[name] for name in DATA_DEPENDENT}}
+    patch_size = to_python_int(params.patch_size)
     if patch_size == "auto":
         patch_size = auto_patch_size(int(np.median(data.lengths)))
     return {
@@ -86,18 +86,18 @@ def plan_network(params, data, n_classes, seed, start=None):
         "patch_size": patch_size,
         "max_tokens": math.ceil(int(data.lengths.max()) / patch_size),
         "has_missing": bool(data.sequences.has_gaps[data.rows].any()),
-        "differ_in_scale": params.standardize and data.sequences.differ_in_scale(data.rows),
+        "use_instance_norm": params.standardize and data.sequences.scales_differ(data.rows),
         "token_seed": seed,
     }
 
 
 def plan_training(params, n_sequences, *, one_pass=False):
     """Return the parameters of `Net` for a whole training, or for one pass at a constant `lr`."""
-    batch_size = _plain(params.batch_size)
+    batch_size = to_python_int(params.batch_size)
     if batch_size == "auto":
         batch_size = auto_batch_size(n_sequences)
     n_batches = math.ceil(n_sequences / batch_size)
-    max_epochs = 1 if one_pass else _plain(params.max_epochs)
+    max_epochs = 1 if one_pass else to_python_int(params.max_epochs)
     if max_epochs == "auto":
         max_epochs = auto_max_epochs(n_sequences, batch_size)
     return {
@@ -114,7 +114,7 @@ def plan_training(params, n_sequences, *, one_pass=False):
     }
 
 
-def check_together(params, start=None):
+def check_consistency(params, start=None):
     """Check what parameters say together, and against the net to go on from."""
     d_model, n_heads = params.d_model, params.n_heads
     if d_model % n_heads:

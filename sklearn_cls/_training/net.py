@@ -26,7 +26,7 @@ from sklearn_cls._data.batches import (
     Batches,
     SequenceDataset,
     prediction_batch,
-    prediction_rows,
+    length_bucketed_batches,
 )
 from sklearn_cls._data.sequences import read_sequences
 from sklearn_cls._network.dropout import seed_generators
@@ -34,17 +34,17 @@ from sklearn_cls._network.encoder import CLSEncoder
 from sklearn_cls._torch.device import autocast, device_or_cpu
 from sklearn_cls._torch.random import initial_weights
 from sklearn_cls._torch.threads import (
-    NUMBERS_PER_THREAD,
-    number_of_threads,
-    own_threads,
-    side_by_side,
+    ELEMENTS_PER_THREAD,
+    resolve_n_threads,
+    thread_local_num_threads,
+    parallel_map,
     torch_threads,
 )
 from sklearn_cls._training.callbacks import EpochBar, ScikitLearnCallbacks, StopTraining
 from sklearn_cls._training.divergence import DivergenceError
 
 MAX_GRADIENT_NORM = 1.0
-LARGEST_WEIGHT = 1e3  # beyond it, float32 overflows somewhere; none that learns comes near
+MAX_ABS_WEIGHT = 1e3  # beyond it, float32 overflows somewhere; none that learns comes near
 NEVER_ASK = (EpochBar, EpochTimer, PassthroughScoring, ScikitLearnCallbacks)
 
 
@@ -146,7 +146,7 @@ class Net(NeuralNetClassifier):
         rng, augmentation, generator = np.random.default_rng(self.seed), None, None
         if self.augment:
             # Beside a stretch of another scale, a sequence would look constant.
-            augmentation = partial(augment, splices=not self.module_.embedding.differ_in_scale)
+            augmentation = partial(augment, splices=not self.module_.embedding.use_instance_norm)
             # Another stream than those of dropout and the token.
             generator = torch.Generator(device).manual_seed(self.seed + 2)
         return Batches(dataset, self.batch_size, device, rng, augmentation, generator)
@@ -274,7 +274,7 @@ class Net(NeuralNetClassifier):
         if training:
             of_each = [p.detach().abs().amax() for p in self.module_.parameters()]
             largest = torch.stack(of_each).amax().item()  # NaN if one is
-            if not largest <= LARGEST_WEIGHT:
+            if not largest <= MAX_ABS_WEIGHT:
                 raise DivergenceError(
                     f"A weight became {largest:.3g} in epoch {len(self.history)}; lower lr (now "
                     f"{self.lr}) or weight_decay (now {self.weight_decay})."
@@ -304,7 +304,7 @@ class Net(NeuralNetClassifier):
     def train(self, dataset, n_jobs, checkpoint):
         """Train on `dataset` until the last epoch, a callback's wish or an interrupt."""
         n_steps = min(self.batch_size, len(dataset)) * dataset.lengths.mean()
-        n_threads = self.number_of_threads(n_jobs, n_steps)
+        n_threads = self.resolve_n_threads(n_jobs, n_steps)
         try:
             with torch_threads(n_threads):
                 self.notify("on_train_begin", X=dataset, y=None)
@@ -335,13 +335,13 @@ class Net(NeuralNetClassifier):
         self.module_.eval()
         return self
 
-    def number_of_threads(self, n_jobs, n_steps):
+    def resolve_n_threads(self, n_jobs, n_steps):
         """Return how many threads `n_steps` steps at once are worth, None on a GPU."""
         if torch.device(self.device).type != "cpu":
             return None
         embedding = self.module_.embedding
         n_numbers = n_steps / embedding.patch_size * embedding.d_model
-        return number_of_threads(n_jobs, n_numbers // NUMBERS_PER_THREAD)
+        return resolve_n_threads(n_jobs, n_numbers // ELEMENTS_PER_THREAD)
 
     @property
     def n_epochs_so_far(self):
@@ -392,7 +392,7 @@ class Net(NeuralNetClassifier):
         state["history_"] = History(from_columns(state["history_"]))
         self.__dict__.update(state)
         self.device = str(device_or_cpu(self.device))
-        with own_threads(1):
+        with thread_local_num_threads(1):
             self.initialize_module()
             self.initialize_criterion()
             weights = {name: torch.from_numpy(np.array(value)) for name, value in weights.items()}
@@ -401,11 +401,11 @@ class Net(NeuralNetClassifier):
 
     def load_weights(self, weights):
         """Take over the weights and buffers of another network."""
-        with own_threads(1):  # else a forked process would hang in copying a large one
+        with thread_local_num_threads(1):  # else a forked process would hang in copying a large one
             self.module_.load_state_dict(weights)
 
     @property
-    def max_steps(self):
+    def max_length(self):
         """What learned positions reach to, None where there is no end."""
         embedding = self.module_.embedding
         if embedding.positions == "learned":
@@ -418,12 +418,12 @@ class Net(NeuralNetClassifier):
         Shorter last axes, where they are steps, are filled up with zeros.
         """
         device = torch.device(self.device)
-        n_threads = self.number_of_threads(n_jobs, int(sequences.lengths.sum()))
+        n_threads = self.resolve_n_threads(n_jobs, int(sequences.lengths.sum()))
         if device.type == "cpu":
-            max_steps = STEPS_PER_BATCH
+            max_length = STEPS_PER_BATCH
         else:  # wide layers hold more of a step
-            max_steps = STEPS_PER_GPU_BATCH * 64 // max(64, self.module_.embedding.d_model)
-        batches = prediction_rows(sequences.lengths, max_steps)
+            max_length = STEPS_PER_GPU_BATCH * 64 // max(64, self.module_.embedding.d_model)
+        batches = length_bucketed_batches(sequences.lengths, max_length)
 
         def compute_batch(rows):
             """Return pairs of rows and their results: one, or more if memory runs out."""
@@ -437,7 +437,7 @@ class Net(NeuralNetClassifier):
             first, second = np.array_split(rows, 2)
             return compute_batch(first) + compute_batch(second)
 
-        parts = list(itertools.chain(*side_by_side(compute_batch, batches, n_threads)))
+        parts = list(itertools.chain(*parallel_map(compute_batch, batches, n_threads)))
         *shape, n_default = parts[0][1].shape[1:]
         result = np.zeros((len(sequences), *shape, n_last or n_default), dtype=np.float32)
         for rows, part in parts:
@@ -455,7 +455,7 @@ def new_net(network, **kwargs):
         **{f"module__{name}": value for name, value in network.items()},
         **kwargs,
     )
-    with own_threads(1):
+    with thread_local_num_threads(1):
         return net.initialize()
 
 
