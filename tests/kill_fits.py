@@ -22,7 +22,7 @@ import torch
 from skorch.callbacks import LRScheduler
 
 from sklearn_cls._persistence.tensor_file import open_file
-from tests.conftest import bumps, small
+from tests.helpers import bumps, small
 
 FITS = {
     "default": {},

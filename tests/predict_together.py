@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-from tests.conftest import bumps, small
+from tests.helpers import bumps, small
 
 N_THREADS = 8
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from sklearn_cls import CLSTransformerClassifier
-from tests.conftest import bumps, small
+from tests.helpers import bumps, small
 
 MAX_GROWTH = 20.0  # MB
 VARIANTS = [

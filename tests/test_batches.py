@@ -5,9 +5,9 @@ import torch
 from sklearn_cls._data.batches import (
     Batches,
     SequenceDataset,
+    length_bucketed_batches,
     padded_batch,
     prediction_batch,
-    length_bucketed_batches,
     shuffled_by_length,
 )
 from sklearn_cls._data.sequences import Sequences

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import BENCHMARKS, benchmark
+from tests.helpers import BENCHMARKS, benchmark
 
 bench_accuracy = benchmark("bench_accuracy")
 

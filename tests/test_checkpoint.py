@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import StepLR
 
 from sklearn_cls._persistence import checkpoint
 from sklearn_cls._persistence.tensor_file import open_file
-from tests.conftest import small
+from tests.helpers import small
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from sklearn.exceptions import NotFittedError
 from skorch.callbacks import Callback
 
 from sklearn_cls import CLSTransformerClassifier
-from tests.conftest import bumps, small
+from tests.helpers import bumps, small
 
 STRATEGIES = ["learned", "zeros", "fixed", "random"]
 POOLINGS = ["mean", "max", "attention"]
@@ -207,7 +207,7 @@ def test_a_random_state_instance_advances(data):
 SCRIPT = """
 import torch
 torch.set_num_threads(1)
-from tests.conftest import bumps, small
+from tests.helpers import bumps, small
 X, y = bumps()
 print(small(dropout=0.3, cls_strategy="random").fit(X, y).predict_proba(X).tobytes().hex())
 """
@@ -493,7 +493,7 @@ def test_whole_numbers_of_every_kind_are_numbers(value, data):
 
 def test_a_bar_that_is_not_shown_leaves_no_thread(data):
     script = (
-        "import threading; from tests.conftest import bumps, small;"
+        "import threading; from tests.helpers import bumps, small;"
         "small(max_epochs=1).fit(*bumps()); print([t.name for t in threading.enumerate()])"
     )
     run = [sys.executable, "-c", script]
@@ -597,7 +597,7 @@ def test_a_long_history_keeps_a_file_small(tmp_path):
 def test_a_model_predicts_the_same_in_a_new_process(tmp_path, fitted, data):
     joblib.dump(fitted, tmp_path / "model.joblib")
     script = (
-        "import sys, joblib, torch; torch.set_num_threads(1); from tests.conftest import bumps;"
+        "import sys, joblib, torch; torch.set_num_threads(1); from tests.helpers import bumps;"
         "print(joblib.load(sys.argv[1]).predict_proba(bumps()[0]).tobytes().hex())"
     )
     run = [sys.executable, "-W", "error", "-c", script, tmp_path / "model.joblib"]

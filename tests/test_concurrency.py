@@ -14,7 +14,7 @@ import torch
 from skorch.callbacks import Callback
 
 from sklearn_cls import CLSTransformerClassifier
-from tests.conftest import bumps, small
+from tests.helpers import bumps, small
 
 ROOT = Path(__file__).parent.parent
 
@@ -126,7 +126,7 @@ def test_a_model_predicts_the_same_in_a_process_made_by(method, fitted, data):
 
 FORK = """
 import os, signal, sys, numpy as np, torch
-from tests.conftest import small
+from tests.helpers import small
 X = np.random.default_rng(0).normal(size=(4, 2000, 3)).astype("f")
 torch.set_num_threads(2)
 torch.ones(2**22).neg_()  # from here on, there is a second thread, which no child has

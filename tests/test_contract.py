@@ -3,7 +3,7 @@
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from tests.conftest import small
+from tests.helpers import small
 
 EXPECTED_FAILURES = {
     "check_sample_weight_equivalence_on_dense_data": (

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sklearn_cls import datasets
-from tests.conftest import small
+from tests.helpers import small
 
 HEADER = "# a comment\n@problemName Made\n@timeStamps false\n@classLabel true a b\n\n@data\n"
 

@@ -27,7 +27,7 @@ from sklearn_cls import (
     TrainingDisplay,
     _display_training,
 )
-from tests.conftest import bumps, small
+from tests.helpers import bumps, small
 
 has_callbacks = pytest.mark.skipif(
     parse_version(sklearn.__version__) < parse_version("1.9"), reason="scikit-learn has none"

@@ -13,7 +13,7 @@ from sklearn.utils.fixes import parse_version
 import sklearn_cls
 from sklearn_cls import CLSTransformerClassifier, datasets
 from sklearn_cls._version import DOCUMENTATION
-from tests.conftest import DOCS, small
+from tests.helpers import DOCS, small
 
 PAGE = "generated/sklearn_cls.CLSTransformerClassifier.html"
 

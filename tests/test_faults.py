@@ -13,7 +13,7 @@ from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 
 from sklearn_cls._network.encoder import CLSEncoder
-from tests.conftest import bumps, small
+from tests.helpers import bumps, small
 
 PLAIN = {
     "embedding": "linear",

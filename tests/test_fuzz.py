@@ -29,7 +29,7 @@ from skorch.callbacks import Callback
 
 from sklearn_cls import CLSTransformerClassifier
 from sklearn_cls._training.divergence import DivergenceError
-from tests.conftest import bumps
+from tests.helpers import bumps
 
 N_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 200))
 fuzz = settings(

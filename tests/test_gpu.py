@@ -12,7 +12,7 @@ from skorch.callbacks import Callback
 
 from sklearn_cls._data.batches import Batches, SequenceDataset
 from sklearn_cls._data.sequences import read_sequences
-from tests.conftest import bumps, small
+from tests.helpers import bumps, small
 
 pytestmark = [
     pytest.mark.gpu,
@@ -36,7 +36,7 @@ def test_cuda_predicts_what_the_cpu_predicts(tmp_path, data):
     clf = small(device="cuda", precision="float32").fit(*data)
     joblib.dump(clf, tmp_path / "model.joblib")
     script = (
-        "import sys, joblib; from tests.conftest import bumps;"
+        "import sys, joblib; from tests.helpers import bumps;"
         "print(joblib.load(sys.argv[1]).predict_proba(bumps()[0]).tobytes().hex())"
     )
     out = subprocess.run(

@@ -18,7 +18,7 @@ from skorch.callbacks import Callback
 from sklearn_cls import CLSTransformerClassifier
 from sklearn_cls._persistence.model_file import FORMAT
 from sklearn_cls._persistence.tensor_file import DOCUMENT, write_file
-from tests.conftest import bumps, small
+from tests.helpers import bumps, small
 
 FIXTURE = Path(__file__).parent / "model_of_format_1.safetensors"
 

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 import torch
 
 from sklearn_cls._data.sequences import CHUNK_BYTES, Sequences, check_sequences, read_sequences
-from tests.conftest import bumps, small
+from tests.helpers import bumps, small
 
 RNG = np.random.default_rng(0)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import DOCS, benchmark
+from tests.helpers import DOCS, benchmark
 
 study = benchmark("study_cls_value")
 report = benchmark("study_report")

@@ -11,7 +11,7 @@ from skorch.callbacks import Callback
 
 from sklearn_cls._torch import threads
 from sklearn_cls._torch.threads import resolve_n_threads, torch_threads
-from tests.conftest import bumps, small
+from tests.helpers import bumps, small
 
 
 @pytest.fixture

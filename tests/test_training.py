@@ -16,7 +16,7 @@ from sklearn_cls import CLSTransformerClassifier
 from sklearn_cls._torch.device import device_or_cpu, resolve_device
 from sklearn_cls._training.auto import auto_batch_size, auto_lr, auto_max_epochs, auto_patch_size
 from sklearn_cls._training.net import Net
-from tests.conftest import bumps, small
+from tests.helpers import bumps, small
 
 PACKAGE = Path(__file__).parents[1] / "sklearn_cls"
 

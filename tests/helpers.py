@@ -1,0 +1,68 @@
+"""Small classifiers, small data and callbacks that the tests share."""
+
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+from skorch.callbacks import Callback
+
+from sklearn_cls import CLSTransformerClassifier
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def benchmark(name):
+    """Return a fixture that imports a benchmark script; their folder is not a package."""
+
+    @pytest.fixture
+    def module(monkeypatch):
+        monkeypatch.syspath_prepend(BENCHMARKS)
+        return import_module(name)
+
+    return module
+
+
+def small(**params):
+    """Return a classifier that trains in a fraction of a second."""
+    params = {
+        "d_model": 16, "n_heads": 2, "dim_feedforward": 16, "max_epochs": 8, "batch_size": 16,
+        "lr": 5e-3, "random_state": 0, **params,
+    }  # fmt: skip
+    return CLSTransformerClassifier(**params)
+
+
+def bumps(n=60, n_steps=20, n_features=2, seed=0):
+    """Return noise in which an early or a late bump decides the class."""
+    rng = np.random.default_rng(seed)
+    X = 0.3 * rng.normal(size=(n, n_steps, n_features)).astype(np.float32)
+    y = np.arange(n) % 2
+    for x, late in zip(X, y, strict=True):
+        start = n_steps // 2 * late + rng.integers(n_steps // 4)
+        x[start : start + 3, 0] += 3
+    return X, y
+
+
+class Hook(Callback):
+    """A skorch callback that calls functions: `Hook(on_epoch_end=f)` calls `f(net, **kwargs)`."""
+
+    def __init__(self, **functions):
+        self.functions = functions
+
+    def __getattribute__(self, name):
+        if name.startswith("on_"):
+            function = object.__getattribute__(self, "functions").get(name)
+            if function is not None:
+                return function
+        return object.__getattribute__(self, name)
+
+
+def stop_after(n_epochs):
+    """Return a callback that asks skorch to end the training after `n_epochs`."""
+
+    def stop(net, **kwargs):
+        if len(net.history) == n_epochs:
+            raise KeyboardInterrupt
+
+    return Hook(on_epoch_end=stop)
