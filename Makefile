@@ -1,65 +1,90 @@
-# Every target makes .venv with the exact versions of constraints.txt first, and reuses it.
-# constraints.txt is also what `pip install -c` takes: edit it there, then `make test`.
+# Each target first creates the virtual environment that it needs, with the exact versions of
+# constraints.txt, and reuses it afterwards. PYTHON is the interpreter that creates it. To upgrade a
+# package, edit constraints.txt (it is also what `pip install -c` takes) and run `make test-all`.
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python
+# Two worker processes; an idle one takes over tests that wait for the other.
+PARALLEL := -n2 --dist=worksteal
 
-.PHONY: demo test test-floor fuzz kills long together lint format docs check-docs bench audit clean
+.PHONY: demo test test-all test-floor fuzz kills long together lint format docs check-docs bench \
+	audit dist clean
 
+# Run the demonstration, which writes a table, a figure and a model to demo/.
 demo: .venv/ready
 	$(RUN) -m sklearn_cls
 
+# Run the fast tests.
 test: .venv/ready
-	$(RUN) -m pytest
+	$(RUN) -m pytest $(PARALLEL) -m "not slow"
 
+# Run all tests, also those marked slow, and report which ones take longest.
+test-all: .venv/ready
+	$(RUN) -m pytest $(PARALLEL) --durations=30
+
+# Run all tests with the oldest supported version of every dependency except torch.
 test-floor: .venv-floor/ready
-	.venv-floor/bin/python -m pytest
+	.venv-floor/bin/python -m pytest $(PARALLEL)
 
-# What the tests do a little of, done for long.
+# Fuzz the public methods with 2,000 examples per test instead of a few.
 fuzz: .venv/ready
 	FUZZ_EXAMPLES=2000 $(RUN) -m pytest tests/test_fuzz.py
 
+# Kill 50 running fits, and check that each resumes exactly from its checkpoint.
 kills: .venv/ready
 	$(RUN) -m tests.kill_fits --kills 50
 
+# Fit and predict many times in one process, and check for leaks of memory, files and threads.
 long: .venv/ready
 	$(RUN) -m tests.run_long
 
+# Predict in eight threads at the same time, and compare with predictions made one by one.
 together: .venv/ready
 	$(RUN) -m tests.predict_together
 
+# Check the code style, the formatting and which package imports which.
 lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo --no-cache
 
+# Format the code and apply ruff's safe fixes.
 format: .venv/ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Build the documentation; a warning is an error.
 docs: .venv/ready-docs
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
-# Debian's packages are chromium and chromium-driver.
+# Check the built pages in a browser. Debian packages it as chromium and chromium-driver.
 check-docs: docs .venv-browser/ready
 	.venv-browser/bin/python docs/check_pages.py
 
+# Run the benchmarks, which write their results to benchmarks/*.csv.
 bench: .venv/ready-bench
 	$(RUN) benchmarks/bench_readout.py --out benchmarks/readout.csv
 	$(RUN) benchmarks/bench_fit.py --out benchmarks/fit.csv
 	$(RUN) benchmarks/bench_memmap.py --out benchmarks/memmap.csv
 	$(RUN) benchmarks/bench_speed.py --out benchmarks/speed.csv
-	rm -f benchmarks/accuracy.csv  # what it holds is not run again
+# bench_accuracy skips the runs that its output file already contains.
+	rm -f benchmarks/accuracy.csv
 	$(RUN) benchmarks/bench_accuracy.py --protocol test --out benchmarks/accuracy.csv
 
-# Strict, as what the index knows nothing about would count as safe.
+# Look the pinned versions up in the database of known vulnerabilities. With --strict, a package
+# that the database does not know is an error instead of counting as safe.
 audit: .venv-audit/ready
 	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
+# Build the sdist and the wheel into dist/, and run the fast tests against the installed wheel.
+dist: .venv/ready
+	PYTHON=$(PYTHON) .ci/test_wheel
+
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-# torch alone and by its exact version: anything looser may bring another build of it.
+# torch is installed first and by its exact version: a looser requirement may pull in another build.
 	$(BIN)/pip install --quiet "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 .venv/ready-bench: .venv/ready
@@ -72,6 +97,7 @@ audit: .venv-audit/ready
 
 .venv-floor/ready: pyproject.toml constraints.txt constraints-floor.txt
 	$(PYTHON) -m venv .venv-floor
+# constraints.txt without the packages that constraints-floor.txt pins to an older version.
 	sed -n 's/^\([^#=]*==\).*/^\1/p' constraints-floor.txt \
 		| grep -vf - constraints.txt > .venv-floor/constraints.txt
 	.venv-floor/bin/pip install --quiet "$$(grep '^torch==' constraints.txt)"
@@ -89,6 +115,7 @@ audit: .venv-audit/ready
 	.venv-browser/bin/pip install --quiet selenium==4.51.0
 	touch $@
 
+# Remove the virtual environments and everything that was built.
 clean:
 	rm -rf .venv .venv-floor .venv-audit .venv-browser
-	rm -rf demo docs/_build docs/auto_examples docs/generated
+	rm -rf build demo dist docs/_build docs/auto_examples docs/generated

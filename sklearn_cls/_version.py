@@ -1,5 +1,5 @@
-"""The version, where installing can read it without importing the rest, and its documentation."""
+"""Package version, which the build reads without importing torch, and the documentation URL."""
 
-__version__ = "0.1.0"
+__version__ = "0.1.0.dev0"
 
 DOCUMENTATION = "https://sklearn-cls.readthedocs.io/en/stable/"

@@ -1,28 +1,35 @@
+"""The declared dependencies, their pinned versions, and the metadata of a release."""
+
 import ast
 import re
 import sys
 import tomllib
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+import sklearn_cls
+from sklearn_cls._version import DOCUMENTATION
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = Path(sklearn_cls.__file__).parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-FLOOR = r"([\w-]+)>=([\d.]+)"
-IMPORTED_AS = {"scikit-learn": "sklearn"}
+MODULES = {"scikit-learn": "sklearn"}  # packages whose module has another name
 
 
-def floors(*extras):
-    """Return what is promised, by name."""
+def minimum_versions(*extras):
+    """Return the minimum version of each dependency in pyproject.toml, by package name."""
     lists = [PROJECT["optional-dependencies"][extra] for extra in extras]
-    items = sum(lists, start=PROJECT["dependencies"])
-    return dict(match.groups() for item in items if (match := re.match(FLOOR, item)))
+    requirements = sum(lists, start=PROJECT["dependencies"])
+    matches = [re.match(r"([\w-]+)[>=]=([\d.]+)", requirement) for requirement in requirements]
+    return dict(match.groups() for match in matches if match)
 
 
-def pins(name):
-    return dict(re.findall(r"^([\w-]+)==([\d.]+)", (ROOT / name).read_text(), re.MULTILINE))
+def pinned_versions(name):
+    """Return the versions that a constraints file pins, by package name."""
+    return dict(re.findall(r"^([\w-]+)==([\w.]+)", (ROOT / name).read_text(), re.MULTILINE))
 
 
-def imports(path):
-    """Return what a module imports, wherever in it."""
+def imported_packages(path):
+    """Yield the top-level package of every import in a module."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
@@ -30,17 +37,33 @@ def imports(path):
             yield node.module.partition(".")[0]
 
 
-def test_every_floor_but_that_of_torch_is_tested():
-    promised = floors("plot", "test")
-    del promised["torch"]  # whose pin is the only build there is to test with
-    tested = pins("constraints-floor.txt")
-    for name, version in promised.items():
-        assert f"{tested[name]}.0".startswith(f"{version}."), name
+def test_all_dependencies_have_a_pinned_version():
+    assert minimum_versions(*PROJECT["optional-dependencies"]).keys() <= (
+        pinned_versions("constraints.txt").keys()
+    )
 
 
-def test_what_is_imported_is_what_is_declared():
-    imported = {name for path in (ROOT / "sklearn_cls").glob("*.py") for name in imports(path)}
-    declared = {IMPORTED_AS.get(name, name) for name in floors()}
-    plotting = {IMPORTED_AS.get(name, name) for name in floors("plot")}
-    others = imported - sys.stdlib_module_names - {"sklearn_cls"}
-    assert declared <= others <= plotting
+def test_minimum_versions_are_the_ones_that_test_floor_installs():
+    minimum = minimum_versions("plot", "test")
+    del minimum["torch"]  # test-floor has no older build of torch to install
+    pinned = pinned_versions("constraints-floor.txt")
+    for name, version in minimum.items():
+        assert f"{pinned[name]}.0".startswith(f"{version}."), name
+
+
+def test_package_imports_its_dependencies_and_nothing_undeclared():
+    imported = {name for path in PACKAGE.rglob("*.py") for name in imported_packages(path)}
+    third_party = imported - sys.stdlib_module_names - {"sklearn_cls"}
+    required = {MODULES.get(name, name) for name in minimum_versions()}
+    allowed = {MODULES.get(name, name) for name in minimum_versions("plot")}
+    assert required <= third_party <= allowed
+
+
+def test_citation_has_the_version_and_the_license_of_the_package():
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {sklearn_cls.__version__}\n" in citation
+    assert f"\nlicense: {PROJECT['license']}\n" in citation
+
+
+def test_project_page_links_to_the_documentation():
+    assert PROJECT["urls"]["Documentation"] == DOCUMENTATION

@@ -1,19 +1,22 @@
+"""The package works offline: it never opens a socket."""
+
 import subprocess
 import sys
 
 import pytest
 
-GUARD = """
+# Raises an error at every use of a socket in the rest of the process.
+FORBID_SOCKETS = """
 import sys
 
-def deny(event, args):
+def hook(event, args):
     if event.startswith("socket."):
-        raise PermissionError(f"no network: {event}")
+        raise PermissionError(f"network access: {event}")
 
-sys.addaudithook(deny)
+sys.addaudithook(hook)
 """
 
-LIBRARY = """
+FIT_SAVE_AND_LOAD = """
 import pickle
 import numpy as np
 from sklearn_cls import CLSTransformerClassifier
@@ -32,14 +35,14 @@ print("done")
 """
 
 
-def run(code, folder):
-    """Run code in a process that may have no socket."""
-    command = [sys.executable, "-W", "error", "-c", GUARD + code]
+def run_without_sockets(code, folder):
+    """Run code in a new process in which every use of a socket raises an error."""
+    command = [sys.executable, "-W", "error", "-c", FORBID_SOCKETS + code]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
-def test_the_library_opens_no_socket(tmp_path):
-    process = run(LIBRARY, tmp_path)
+def test_fit_predict_save_and_load_open_no_socket(tmp_path):
+    process = run_without_sockets(FIT_SAVE_AND_LOAD, tmp_path)
     assert (process.stdout, process.returncode) == ("done\n", 0), process.stderr
 
 
@@ -51,7 +54,7 @@ def test_the_library_opens_no_socket(tmp_path):
         "from urllib.request import urlopen; urlopen('http://127.0.0.1:9')",
     ],
 )
-def test_a_socket_would_be_noticed(code, tmp_path):
-    process = run(code, tmp_path)
+def test_using_a_socket_raises_an_error(code, tmp_path):
+    process = run_without_sockets(code, tmp_path)
     assert process.returncode != 0
-    assert "no network: socket." in process.stderr
+    assert "network access: socket." in process.stderr
