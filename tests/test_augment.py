@@ -1,8 +1,17 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from sklearn_cls._data.augment import LONGEST, augment, splice, warp
+from sklearn_cls._data.augment import (
+    CUTMIX_PROBABILITY,
+    MAX_CUT_FRACTION,
+    TIME_WARP_STD,
+    augment,
+    cutmix,
+    mix_labels,
+    time_warp,
+)
 from sklearn_cls._data.batches import padded_batch
 from sklearn_cls._data.sequences import read_sequences
 
@@ -12,7 +21,7 @@ def seeded(seed=0):
 
 
 def ramps(lengths, n_features=2):
-    """A batch of sequences that count their steps; (x, lengths)."""
+    """Return sequences that count their steps, NaN after their ends, and the lengths."""
     n_steps = max(lengths)
     x = torch.arange(n_steps).float().repeat(len(lengths), 1).unsqueeze(-1)
     x = x.repeat(1, 1, n_features)
@@ -20,9 +29,18 @@ def ramps(lengths, n_features=2):
     return x.masked_fill((torch.arange(n_steps) >= lengths[:, None])[..., None], torch.nan), lengths
 
 
-def test_warping_keeps_order_first_and_last_step_and_padding():
+def batch(lengths=(5, 9, 7)):
+    """Return the inputs of a batch of noise, with unequal weights, and its labels."""
+    rng = np.random.default_rng(0)
+    sequences = read_sequences([rng.normal(size=(n, 2)) for n in lengths])
+    inputs = padded_batch(sequences, np.arange(len(lengths)), torch.device("cpu"))
+    inputs["sample_weight"] = torch.linspace(0.5, 2, len(lengths))
+    return inputs, torch.arange(len(lengths)) % 3
+
+
+def test_time_warp_keeps_order_first_and_last_step_and_padding():
     x, lengths = ramps([30, 12, 1, 2])
-    warped = warp(x, lengths, seeded())
+    warped = time_warp(x, lengths, seeded())
     for before, after, n in zip(x, warped, lengths.tolist(), strict=True):
         assert after[n:].isnan().all()
         assert (after[: n - 1] <= after[1:n]).all()
@@ -30,48 +48,107 @@ def test_warping_keeps_order_first_and_last_step_and_padding():
     assert not torch.allclose(warped[0], x[0], atol=0.5)
 
 
-def test_warping_moves_all_features_alike():
+def test_time_warp_changes_the_speed_by_about_its_standard_deviation():
+    x, lengths = ramps([200] * 500, n_features=1)
+    log_speed = time_warp(x, lengths, seeded()).diff(dim=1).log()
+    # An interpolation between anchors varies less than the anchors.
+    assert 0.5 * TIME_WARP_STD < log_speed.std() < TIME_WARP_STD
+
+
+def test_time_warp_moves_all_features_alike():
     x, lengths = ramps([40] * 5, n_features=3)
-    warped = warp(x, lengths, seeded())
+    warped = time_warp(x, lengths, seeded())
     torch.testing.assert_close(warped, warped[..., :1].expand_as(warped))
 
 
-def test_warping_keeps_gaps_as_frequent_as_they_were():
+def test_time_warp_keeps_missing_values_as_frequent_as_they_were():
     rng = np.random.default_rng(0)
     x = torch.from_numpy(rng.normal(size=(50, 60, 2)).astype(np.float32))
     x[torch.from_numpy(rng.uniform(size=x.shape) < 0.2)] = torch.nan
-    warped = warp(x, torch.full((50,), 60), seeded())
+    warped = time_warp(x, torch.full((50,), 60), seeded())
     assert warped.isnan().float().mean() == pytest.approx(0.2, abs=0.02)
 
 
-def test_a_splice_is_the_partners_at_the_same_steps_and_its_share_is_told():
+def test_cutmix_replaces_one_segment_by_the_same_steps_of_another_sequence():
     x = torch.arange(6.0)[:, None, None].expand(6, 20, 2)
     lengths = torch.full((6,), 20)
-    spliced, partner, share = splice(x, lengths, seeded(1))
-    assert (share > 0).any()
+    mixed, permutation, lam = cutmix(x, lengths, seeded(1))
+    assert (lam > 0).any()
     for i in range(6):
-        from_partner = spliced[i, :, 0] == partner[i]
-        if partner[i] != i:
-            assert from_partner.float().mean() == share[i]
-            edges = from_partner.int().diff().ne(0).sum()
-            assert edges <= 2  # one stretch
-            assert ((spliced[i, :, 0] == i) | from_partner).all()
+        is_replaced = mixed[i, :, 0] == permutation[i]
+        if permutation[i] != i:
+            assert is_replaced.float().mean() == lam[i]
+            assert is_replaced.int().diff().ne(0).sum() <= 2
+            assert ((mixed[i, :, 0] == i) | is_replaced).all()
 
 
-def test_a_splice_takes_no_padding_and_keeps_the_length():
+def test_cutmix_copies_no_padding_and_keeps_the_lengths():
     x, lengths = ramps([30, 9, 14, 2, 1, 25])
     for seed in range(50):
-        spliced, _, share = splice(x, lengths, seeded(seed))
-        torch.testing.assert_close(spliced.isnan(), x.isnan())
-        assert (share <= LONGEST + 0.5 / lengths).all()
+        mixed, _, lam = cutmix(x, lengths, seeded(seed))
+        torch.testing.assert_close(mixed.isnan(), x.isnan())
+        assert (lam <= MAX_CUT_FRACTION + 0.5 / lengths).all()
 
 
-def test_augmenting_does_not_change_the_batch_it_is_given():
-    sequences = read_sequences([np.random.default_rng(0).normal(size=(n, 2)) for n in (5, 9, 7)])
-    batch = padded_batch(sequences, np.arange(3), torch.device("cpu"))
-    before = batch["x"].clone()
-    after = augment(batch, seeded())
-    torch.testing.assert_close(batch["x"], before, equal_nan=True)
-    assert after["is_padding"] is batch["is_padding"]
-    assert after["x"].shape == before.shape
-    assert set(batch) == {"x", "is_padding"}
+def test_cutmix_takes_its_probability_of_the_sequences_and_all_positions():
+    n, n_steps = 2000, 40
+    x = torch.arange(float(n))[:, None, None].expand(n, n_steps, 1)
+    mixed, _, lam = cutmix(x, torch.full((n,), n_steps), seeded())
+    assert (lam > 0).float().mean() == pytest.approx(CUTMIX_PROBABILITY, abs=0.04)
+    assert lam[lam > 0].mean() == pytest.approx(MAX_CUT_FRACTION / 2, abs=0.02)
+    is_replaced = (mixed != x)[..., 0].float().mean(0)
+    assert is_replaced[[0, -1]].min() > 0  # the first and the last step are within reach
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_loss_of_mixed_labels_is_the_weighted_sum_of_both_losses(label_smoothing):
+    generator = seeded()
+    y = torch.tensor([0, 1, 2, 1])
+    weight, lam = (torch.rand(4, generator=generator) for _ in range(2))
+    logits, permutation = torch.randn(4, 3, generator=generator), torch.tensor([2, 3, 0, 1])
+    target, mixed = mix_labels(y, weight, permutation, lam, 3)
+    torch.testing.assert_close(target.sum(1), torch.ones(4))
+    loss = nn.CrossEntropyLoss(reduction="none", label_smoothing=label_smoothing)
+    own = (1 - lam) * weight * loss(logits, y)
+    other = lam * weight[permutation] * loss(logits, y[permutation])
+    torch.testing.assert_close(mixed * loss(logits, target), own + other)
+
+
+def test_weights_that_underflow_leave_the_label_as_it_is():
+    y, permutation = torch.tensor([0, 1]), torch.tensor([1, 0])
+    target, weight = mix_labels(y, torch.zeros(2), permutation, torch.tensor([0.5, 0.5]), 2)
+    assert target.tolist() == [[1, 0], [0, 1]]
+    assert weight.tolist() == [0, 0]
+
+
+def test_augment_adds_soft_labels_in_proportion_to_the_replaced_steps():
+    inputs, y = batch([8] * 6)
+    lengths = torch.full((6,), 8)
+    augmented = augment(inputs, y, seeded(), n_classes=4)
+    generator = seeded()
+    x, permutation, lam = cutmix(time_warp(inputs["x"], lengths, generator), lengths, generator)
+    assert torch.equal(augmented["x"], x)
+    target, weight = mix_labels(y, inputs["sample_weight"], permutation, lam, 4)
+    assert torch.equal(augmented["target"], target)
+    assert torch.equal(augmented["sample_weight"], weight)
+    assert (lam > 0).any()
+
+
+def test_augment_without_cutmix_only_warps_time():
+    inputs, y = batch()
+    augmented = augment(inputs, y, seeded(), n_classes=3, use_cutmix=False)
+    warped = time_warp(inputs["x"], torch.tensor([5, 9, 7]), seeded())
+    torch.testing.assert_close(augmented["x"], warped, equal_nan=True)
+    assert augmented.keys() == inputs.keys()
+    assert augmented["sample_weight"] is inputs["sample_weight"]
+
+
+def test_augment_does_not_change_its_inputs():
+    inputs, y = batch()
+    before = {name: value.clone() for name, value in inputs.items()}
+    augmented = augment(inputs, y, seeded(), n_classes=3)
+    for name, value in before.items():
+        torch.testing.assert_close(inputs[name], value, equal_nan=True)
+    assert inputs.keys() == before.keys()
+    assert augmented["is_padding"] is inputs["is_padding"]
+    assert augmented["x"].shape == before["x"].shape

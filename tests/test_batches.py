@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from sklearn_cls._data.batches import (
+    MAX_SHORT_STEPS,
     Batches,
     SequenceDataset,
     length_bucketed_batches,
@@ -13,17 +14,23 @@ from sklearn_cls._data.batches import (
 from sklearn_cls._data.sequences import Sequences
 
 CPU = torch.device("cpu")
+UNEQUAL = [3, 5, 2, 7, 1, 4, 6, 8, 9, 2, 3]
 
 
 def dataset(lengths):
+    """Return sequences that repeat their own index, which is also their class."""
     values = [np.full((t, 1), i, dtype=np.float32) for i, t in enumerate(lengths)]
     sequences = Sequences(values, np.array(lengths), np.zeros(len(lengths), bool))
     n = len(lengths)
     return SequenceDataset(sequences, np.arange(n), np.arange(n), np.ones(n, np.float32))
 
 
+def free_memory(monkeypatch, n_bytes):
+    monkeypatch.setattr("sklearn_cls._data.batches.free_memory", lambda device: n_bytes)
+
+
 def test_every_sequence_comes_once_with_its_own_label_and_weight():
-    data = dataset([3, 5, 2, 7, 1, 4, 6, 8, 9, 2, 3])
+    data = dataset(UNEQUAL)
     data.weights = data.y.astype(np.float32)
     seen = []
     for inputs, y in Batches(data, 4, CPU, np.random.default_rng(0)):
@@ -33,28 +40,66 @@ def test_every_sequence_comes_once_with_its_own_label_and_weight():
     assert sorted(seen) == list(range(11))
 
 
-def test_batches_are_of_nearly_equal_size():
+def test_batches_have_nearly_equal_sizes():
     sizes = [len(y) for _, y in Batches(dataset([2] * 101), 50, CPU, np.random.default_rng(0))]
     assert sorted(sizes) == [33, 34, 34]
     assert len(Batches(dataset([2] * 101), 50, CPU)) == 3
+    assert len(Batches(dataset([2] * 100), 50, CPU)) == 2
 
 
-def test_passes_differ_and_seeds_repeat():
-    def passes(seed):
+def test_epochs_differ_and_a_seed_repeats_them():
+    def epochs(seed):
         batches = Batches(dataset([2] * 20), 4, CPU, np.random.default_rng(seed))
         return [torch.cat([y for _, y in batches]).tolist() for _ in range(2)]
 
-    assert passes(0) == passes(0)
-    assert passes(0)[0] != passes(0)[1]
-    assert passes(0) != passes(1)
+    assert epochs(0) == epochs(0)
+    assert epochs(0)[0] != epochs(0)[1]
+    assert epochs(0) != epochs(1)
 
 
-def test_without_a_generator_the_order_is_kept():
-    y = torch.cat([y for _, y in Batches(dataset([5, 1, 3, 2]), 2, CPU)])
+def test_batches_of_unequal_lengths_come_in_random_order():
+    batches = Batches(dataset(range(1, 101)), 10, CPU, np.random.default_rng(0))
+    lengths = [inputs["x"].shape[1] for inputs, _ in batches]
+    assert lengths != sorted(lengths)
+
+
+def test_without_a_random_generator_the_order_is_kept():
+    batches = Batches(dataset([5, 1, 3, 2]), 2, CPU)
+    y = torch.cat([y for _, y in batches])
     assert y.tolist() == [0, 1, 2, 3]
+    batches.load_state_dict(batches.state_dict())
 
 
-def test_grouping_by_length_makes_padding_rare():
+def test_augmentation_gets_inputs_labels_and_generator():
+    def add_noise(inputs, y, generator):
+        return {**inputs, "target": y + torch.rand(len(y), generator=generator)}
+
+    generator = torch.Generator().manual_seed(0)
+    batches = Batches(dataset([2] * 6), 3, CPU, augmentation=add_noise, generator=generator)
+    target = torch.cat([inputs["target"] for inputs, _ in batches])
+    again = torch.Generator().manual_seed(0)
+    noise = torch.cat([torch.rand(3, generator=again) for _ in range(2)])
+    torch.testing.assert_close(target, torch.arange(6) + noise)
+
+
+def test_loading_a_state_repeats_order_and_augmentation():
+    def draw(inputs, y, generator):
+        return {**inputs, "noise": torch.rand(len(y), generator=generator)}
+
+    def batches(seed):
+        rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+        return Batches(dataset(UNEQUAL), 4, CPU, rng, draw, generator)
+
+    def epoch(batches):
+        return [(y.tolist(), inputs["noise"].tolist()) for inputs, y in batches]
+
+    first, second = batches(0), batches(1)
+    epoch(first)
+    second.load_state_dict(first.state_dict())
+    assert epoch(second) == epoch(first)
+
+
+def test_neighbours_have_similar_lengths_so_that_padding_is_rare():
     rng = np.random.default_rng(0)
     lengths = rng.integers(10, 500, size=1000)
     order = shuffled_by_length(lengths, rng)
@@ -69,57 +114,83 @@ def test_grouping_by_length_makes_padding_rare():
     assert padded_steps(rng.permutation(1000)) > 0.8
 
 
-def test_a_batch_without_padding_has_no_mask():
+def test_padding_mask_is_true_after_the_end_and_none_for_equal_lengths():
     data = dataset([4, 4, 2])
     assert padded_batch(data.sequences, np.array([0, 1]), CPU)["is_padding"] is None
     mask = padded_batch(data.sequences, np.array([0, 2]), CPU)["is_padding"]
     assert mask.tolist() == [[False] * 4, [False, False, True, True]]
 
 
-def test_prediction_batches_are_bounded_and_complete():
-    sequences = dataset([3, 50, 2, 7, 1, 4, 6, 8, 9, 2, 3]).sequences
+def test_length_bucketed_batches_are_bounded_and_complete():
+    sequences = dataset([3, 50, *UNEQUAL[2:]]).sequences
     batches = length_bucketed_batches(sequences.lengths, 20)
-    for rows in batches:
-        x = padded_batch(sequences, rows, CPU)["x"]
-        assert x.shape[:2].numel() <= 20 or len(rows) == 1
-        assert x[:, 0, 0].tolist() == rows.tolist()
+    for indices in batches:
+        x = padded_batch(sequences, indices, CPU)["x"]
+        assert x.shape[:2].numel() <= 20 or len(indices) == 1
+        assert x[:, 0, 0].tolist() == indices.tolist()
     assert sorted(np.concatenate(batches)) == list(range(11))
 
 
-def test_items_and_parts_are_those_of_the_rows():
-    data = dataset([3, 5, 2]).take(np.array([2, 1]))
+def test_length_bucketed_batches_are_as_large_as_their_bound():
+    batches = length_bucketed_batches(np.array([2, 9, 2, 1, 1, 4, 3]), 6)
+    assert [indices.tolist() for indices in batches] == [[3, 4, 0], [2, 6], [5], [1]]
+    assert [len(i) for i in length_bucketed_batches(np.ones(20, int), 10)] == [10, 10]
+
+
+def test_items_and_subsets_are_those_of_the_indices():
+    data = dataset([3, 5, 2])
+    data.weights = np.float32([1, 2, 3])
+    data = data.take(np.array([2, 1]))
     inputs, y = data[0]
-    assert (inputs["x"].shape, y) == ((2, 1), 2)
+    assert (inputs["x"].tolist(), y) == ([[2], [2]], 2)
     assert data.lengths.tolist() == [2, 5]
+    assert data.weights.tolist() == [3, 2]
+    assert len(data) == 2
 
 
-def test_a_few_short_sequences_are_filled_up_to_4():
-    sequences = dataset([3, 5, 50]).sequences
-    short = prediction_batch(sequences, np.array([0, 1]), CPU)["x"]
-    assert short[:, 0, 0].tolist() == [0, 1, 0, 1]
-    assert len(prediction_batch(sequences, np.array([2]), CPU)["x"]) == 1
+def test_unlabelled_data_have_class_0_and_weight_1():
+    data = SequenceDataset.unlabelled(dataset([3, 5, 2]).sequences)
+    assert data.indices.tolist() == [0, 1, 2]
+    assert data.y.tolist() == [0, 0, 0]
+    assert data.weights.tolist() == [1, 1, 1]
+    assert data.weights.dtype == np.float32
+
+
+def test_fewer_than_4_short_sequences_are_repeated():
+    sequences = dataset([3, 5, 50, MAX_SHORT_STEPS, MAX_SHORT_STEPS + 1, 1, 1]).sequences
+
+    def batch(*indices):
+        return prediction_batch(sequences, np.array(indices), CPU)["x"][:, 0, 0].tolist()
+
+    assert batch(0, 1) == [0, 1, 0, 1]
+    assert batch(0, 1, 3) == [0, 1, 3, 0]
+    assert batch(0, 1, 3, 5, 6) == [0, 1, 3, 5, 6]
+    assert batch(2) == [2]
+    assert batch(4) == [4]
 
 
 @pytest.mark.parametrize("lengths", [[4] * 9, [3, 5, 2, 4, 9, 1, 2, 3, 8]])
-def test_batches_of_data_kept_on_the_device_are_those_padded_one_by_one(lengths, monkeypatch):
+def test_batches_from_the_device_cache_equal_those_padded_one_by_one(lengths, monkeypatch):
     data = dataset(lengths).take(np.array([8, 0, 1, 2, 5, 4, 7]))
 
     def batches():
         return list(Batches(data, 3, CPU, np.random.default_rng(0)))
 
     one_by_one = batches()
-    monkeypatch.setattr(
-        "sklearn_cls._data.batches.free_memory", lambda device: 4 * 4 * 7 * max(lengths)
-    )
+    free_memory(monkeypatch, 4 * 4 * 7 * max(lengths))
     monkeypatch.setattr(
         "sklearn_cls._data.batches.padded_batch", lambda *args: pytest.fail("padded")
     )
-    for (inputs, y), (kept, y_kept) in zip(one_by_one, batches(), strict=True):
-        assert y.tolist() == y_kept.tolist()
+    for (inputs, y), (cached, y_cached) in zip(one_by_one, batches(), strict=True):
+        assert y.tolist() == y_cached.tolist()
+        assert inputs.keys() == cached.keys()
         for name, value in inputs.items():
-            torch.testing.assert_close(kept[name], value, equal_nan=True)
+            torch.testing.assert_close(cached[name], value, equal_nan=True)
 
 
-def test_data_larger_than_a_quarter_of_the_free_memory_are_not_kept(monkeypatch):
-    monkeypatch.setattr("sklearn_cls._data.batches.free_memory", lambda device: 4 * 4 * 3 * 5 - 1)
-    assert Batches(dataset([5, 5, 2]), 2, CPU).kept is None
+def test_the_device_cache_takes_a_quarter_of_the_free_memory_at_most(monkeypatch):
+    n_bytes = 4 * 3 * 5  # float32, 3 sequences, padded to 5 steps
+    free_memory(monkeypatch, 4 * n_bytes)
+    assert Batches(dataset([5, 5, 2]), 2, CPU).device_cache.shape == (3, 5, 1)
+    free_memory(monkeypatch, 4 * n_bytes - 1)
+    assert Batches(dataset([5, 5, 2]), 2, CPU).device_cache is None

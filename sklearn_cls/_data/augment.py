@@ -1,10 +1,11 @@
-"""What training does to a batch before the network sees it: time warps and splices.
+"""Augmentation of training batches: time warping and CutMix along time.
 
-Shapes: B sequences, T steps, F features.
+Shapes: B sequences, T steps, F features, K classes.
 
-Choices: each sequence is replayed at a random, smoothly changing speed [1]; then a stretch of it is
-replaced by the same stretch of another sequence of the batch, whose class gets that share of the
-target [2]. Neither invents lengths or padding.
+Choices: each sequence is replayed at a speed that varies smoothly and at random [1]; then a segment
+of half of the sequences is replaced by the same segment of another sequence of the batch, and the
+label becomes a mixture of both labels in proportion to their steps [2]. Neither method changes the
+length of a sequence or copies padding into it.
 
 [1] Um et al., Data Augmentation of Wearable Sensor Data for Parkinson's Disease Monitoring using
     Convolutional Neural Networks, ICMI 2017.
@@ -15,64 +16,84 @@ target [2]. Neither invents lengths or padding.
 import torch
 import torch.nn.functional as F
 
-WARP = 0.2  # deviation of the logarithm of the speed
-ANCHORS = 5  # points between which the speed changes
-SPLICED = 0.5  # share of the sequences of a batch that get a stretch of another
-LONGEST = 0.5  # share of a sequence that is replaced at most
+TIME_WARP_STD = 0.2  # standard deviation of the logarithm of the speed
+TIME_WARP_ANCHORS = 5  # random speeds per sequence; the speed is interpolated between them
+CUTMIX_PROBABILITY = 0.5
+MAX_CUT_FRACTION = 0.5  # largest fraction of a sequence that CutMix replaces
 
 
-def augment(inputs, generator, *, splices=True):
-    """Return the inputs of a batch, warped and, with `splices`, spliced.
+def augment(inputs, y, generator, *, n_classes, use_cutmix=True):
+    """Return the inputs of a batch with time warping and, if `use_cutmix`, CutMix applied.
 
-    Added to them are then "partner" (B,), the row that each was spliced with, and "share" (B,), how
-    much of its steps are the partner's.
+    CutMix adds "target" (B, K), soft labels that sum to 1, and mixes "sample_weight" (B,).
     """
     x, is_padding = inputs["x"], inputs["is_padding"]
     lengths = torch.full((len(x),), x.shape[1], device=x.device)
     if is_padding is not None:
         lengths = lengths - is_padding.sum(1)
-    x = warp(x, lengths, generator)
-    if not splices:
+    x = time_warp(x, lengths, generator)
+    if not use_cutmix:
         return {**inputs, "x": x}
-    x, partner, share = splice(x, lengths, generator)
-    return {**inputs, "x": x, "partner": partner, "share": share}
+    x, permutation, lam = cutmix(x, lengths, generator)
+    target, weight = mix_labels(y, inputs["sample_weight"], permutation, lam, n_classes)
+    return {**inputs, "x": x, "target": target, "sample_weight": weight}
 
 
-def warp(x, lengths, generator):
-    """Replay x (B, T, F) at changing speed, from its first step to its last."""
+def time_warp(x, lengths, generator):
+    """Replay x (B, T, F) at a varying speed, from the first to the last step of each sequence."""
     step = torch.arange(x.shape[1], device=x.device)  # (T,)
     last = lengths.unsqueeze(1) - 1  # (B, 1)
-    log_speed = WARP * torch.randn(
-        len(x), 1, ANCHORS, dtype=x.dtype, device=x.device, generator=generator
+    log_speed = TIME_WARP_STD * torch.randn(
+        len(x), 1, TIME_WARP_ANCHORS, dtype=x.dtype, device=x.device, generator=generator
     )
     speed = F.interpolate(log_speed, x.shape[1], mode="linear", align_corners=True)[:, 0].exp()
-    speed = speed.masked_fill((step == 0) | (step > last), 0.0)  # to each step from the one before
+    # The speed at a step is the time that passes between the step before and this one.
+    speed = speed.masked_fill((step == 0) | (step > last), 0.0)
     time = speed.cumsum(1)  # (B, T)
     time = time * (last / time[:, -1:].clamp(min=1e-6))
     before = time.long().clamp(max=last)
     after = (before + 1).clamp(max=last)
-    at_before, at_after = (
+    x_before, x_after = (
         x.gather(1, i.unsqueeze(-1).expand_as(x)) for i in (before, after)
     )  # (B, T, F) each
-    share = (time - before).unsqueeze(-1)
-    warped = at_before.lerp(at_after, share)
-    # Beside a gap there is nothing to interpolate: the nearer step is taken, gap or not.
-    warped = torch.where(warped.isnan(), torch.where(share < 0.5, at_before, at_after), warped)
+    fraction = (time - before).unsqueeze(-1)
+    warped = x_before.lerp(x_after, fraction)
+    # A missing value cannot be interpolated. The nearer step is copied, whether it is missing or
+    # not, so that missing values stay as frequent as they were.
+    nearest = torch.where(fraction < 0.5, x_before, x_after)
+    warped = torch.where(warped.isnan(), nearest, warped)
     return torch.where((step > last).unsqueeze(-1), x, warped)
 
 
-def splice(x, lengths, generator):
-    """Return x (B, T, F) with stretches of partners, the partners (B,) and their shares (B,)."""
+def cutmix(x, lengths, generator):
+    """Replace a segment of some sequences by the same steps of another sequence.
+
+    Returns x (B, T, F), the permutation (B,) that maps each sequence to the one that its segment
+    comes from, and lam (B,), the fraction of its steps that were replaced.
+    """
     n = len(x)
 
     def uniform(*shape):
         return torch.rand(shape, dtype=x.dtype, device=x.device, generator=generator)
 
-    partner = torch.randperm(n, device=x.device, generator=generator)
-    shorter = torch.minimum(lengths, lengths[partner])
-    is_spliced = uniform(n) < SPLICED
-    n_replaced = (LONGEST * uniform(n) * shorter).round() * is_spliced  # steps, (B,)
+    permutation = torch.randperm(n, device=x.device, generator=generator)
+    shorter = torch.minimum(lengths, lengths[permutation])
+    is_cut = uniform(n) < CUTMIX_PROBABILITY
+    n_replaced = (MAX_CUT_FRACTION * uniform(n) * shorter).round() * is_cut  # steps, (B,)
     start = (uniform(n) * (shorter - n_replaced + 1)).floor()
     step = torch.arange(x.shape[1], device=x.device)
     is_replaced = (step >= start.unsqueeze(1)) & (step < (start + n_replaced).unsqueeze(1))
-    return x.where(~is_replaced.unsqueeze(-1), x[partner]), partner, n_replaced / lengths
+    return x.where(~is_replaced.unsqueeze(-1), x[permutation]), permutation, n_replaced / lengths
+
+
+def mix_labels(y, weight, permutation, lam, n_classes):
+    """Return the soft labels (B, K) and the sample weights (B,) that belong to CutMix.
+
+    The loss of the soft label, times the mixed weight, is the sum of the two weighted losses.
+    """
+    own, other = (1 - lam) * weight, lam * weight[permutation]
+    mixed = own + other
+    # Weights that underflow to 0 have no ratio; the label then stays as it is.
+    other_fraction = (other / mixed.clamp(min=torch.finfo(mixed.dtype).tiny)).unsqueeze(1)
+    one_hot = F.one_hot(y, n_classes).to(mixed.dtype)
+    return one_hot.lerp(one_hot[permutation], other_fraction), mixed
