@@ -1,0 +1,96 @@
+"""Write the inventories from which Sphinx links to other projects without a network.
+
+Each holds only the objects that these pages and the docstrings refer to. Run it after adding one:
+`python docs/_inventories/write.py`.
+"""
+
+import zlib
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+
+# For each project its name, and by the role of its objects where each of them is documented.
+# "$" stands for the name of the object, as in the inventories of Sphinx.
+PROJECTS = {
+    "python": (
+        "Python",
+        {
+            "py:exception": {"KeyboardInterrupt": "library/exceptions.html#$"},
+            "py:module": {"pickle": "library/pickle.html#module-$"},
+        },
+    ),
+    "numpy": (
+        "NumPy",
+        {
+            "py:class": {"numpy.memmap": "reference/generated/$.html#$"},
+            "py:method": {"numpy.ma.MaskedArray.filled": "reference/generated/$.html#$"},
+        },
+    ),
+    "sklearn": (
+        "scikit-learn",
+        {
+            "py:class": {
+                "sklearn.callback.ProgressBar": "modules/generated/$.html#$",
+                "sklearn.callback.ScoringMonitor": "modules/generated/$.html#$",
+                "sklearn.ensemble.HistGradientBoostingClassifier": "modules/generated/$.html#$",
+                "sklearn.manifold.TSNE": "modules/generated/$.html#$",
+                "sklearn.model_selection.GridSearchCV": "modules/generated/$.html#$",
+                "sklearn.model_selection.RandomizedSearchCV": "modules/generated/$.html#$",
+                "sklearn.neural_network.MLPClassifier": "modules/generated/$.html#$",
+                "sklearn.pipeline.Pipeline": "modules/generated/$.html#$",
+            },
+            "py:function": {
+                "sklearn.base.clone": "modules/generated/$.html#$",
+                "sklearn.datasets.load_digits": "modules/generated/$.html#$",
+            },
+        },
+    ),
+    "skorch": (
+        "skorch",
+        {
+            "py:class": {
+                "skorch.callbacks.Callback": "callbacks.html#$",
+                "skorch.callbacks.EarlyStopping": "callbacks.html#$",
+                "skorch.classifier.NeuralNetClassifier": "classifier.html#$",
+            },
+            "py:module": {"skorch.callbacks": "callbacks.html#module-$"},
+        },
+    ),
+    "torch": (
+        "PyTorch",
+        {
+            "py:class": {
+                "torch.device": "tensor_attributes.html#$",
+                "torch.nn.Dropout": "generated/$.html#$",
+                "torch.nn.Module": "generated/$.html#$",
+                "torch.nn.TransformerEncoder": "generated/$.html#$",
+                "torch.optim.AdamW": "generated/$.html#$",
+            },
+            "py:function": {
+                "torch.nn.functional.scaled_dot_product_attention": "generated/$.html#$",
+                "torch.set_num_threads": "generated/$.html#$",
+            },
+        },
+    ),
+}
+
+
+def inventory(name, objects):
+    """Return an inventory as bytes, in version 2 of Sphinx's format."""
+    header = (
+        "# Sphinx inventory version 2\n"
+        f"# Project: {name}\n"
+        "# Version: \n"
+        "# The remainder of this file is compressed using zlib.\n"
+    )
+    lines = [
+        f"{target} {role} 1 {address.replace('$', target)} -\n"
+        for role, addresses in objects.items()
+        for target, address in addresses.items()
+    ]
+    return header.encode() + zlib.compress("".join(lines).encode(), 9)
+
+
+if __name__ == "__main__":
+    for project, (name, objects) in PROJECTS.items():
+        (FOLDER / f"{project}.inv").write_bytes(inventory(name, objects))
