@@ -16,7 +16,7 @@ class Textbook(nn.Module):
             block.n_heads,
             block.up.out_features,
             dropout=0.0,
-            activation=block.activation,
+            activation="gelu",
             batch_first=True,
             norm_first=True,
         )

@@ -1,1 +1,1 @@
-"""The network: embedding, [CLS] token, encoder blocks and readout. It imports torch only."""
+"""The network in plain PyTorch: embedding, [CLS] token, transformer blocks and readout."""

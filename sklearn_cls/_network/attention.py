@@ -1,92 +1,86 @@
-"""Attention of every row to every row, by whichever kernel is faster.
+"""Self-attention, by whichever kernel is faster.
 
-Shapes: B sequences, N rows, H heads, E head size.
+Shapes: B sequences, N tokens, H heads, E head size.
 
-Choices: the fused kernel wherever there is something to fuse. On the CPU it makes many products of
-a few rows, which for short sequences takes two threads longer than one; there the scores of some
-sequences at a time, which the cache holds, are written down.
+Choices: PyTorch's fused kernel, except for short sequences on the CPU. There the fused kernel does
+not scale to two threads, so the attention matrix is materialised, in chunks that fit the cache.
 """
 
 import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
-MAX_EXPLICIT_TOKENS = (
-    128  # up to which scores in memory are cheaper than the fused kernel of the CPU
-)
-CHUNK_SCORES = 2**19  # 2 MB of float32
+MAX_EXPLICIT_TOKENS = 128  # up to here, materialised attention is faster on the CPU
+CHUNK_SCORES = 2**19  # attention scores per chunk: 2 MB of float32
 
 
 def attention(heads, key_mask=None):
-    """Return what each row reads, (B, H, N, E).
+    """Return the attention output, (B, H, N, E).
 
     Parameters
     ----------
     heads : Tensor (3, B, H, N, E)
         Queries, keys and values.
     key_mask : Tensor (B, N) of bool, or None
-        Which rows may be read; all if None.
+        True for keys to attend to; None attends to all. Each sequence needs at least one key.
     """
-    if (
-        heads.device.type == "cpu"
-        and heads.dtype == torch.float32
-        and heads.shape[3] <= MAX_EXPLICIT_TOKENS
-    ):
+    is_short = heads.shape[3] <= MAX_EXPLICIT_TOKENS
+    if is_short and heads.device.type == "cpu" and heads.dtype == torch.float32:
         return ExplicitAttention.apply(heads, key_mask)
-    mask = None if key_mask is None else key_mask[:, None, None]
+    mask = None if key_mask is None else key_mask[:, None, None]  # (B, 1, 1, N)
     return F.scaled_dot_product_attention(*heads, attn_mask=mask)
 
 
 class ExplicitAttention(torch.autograd.Function):
-    """Softmax attention with the weights kept for the way back, N ** 2 a head."""
+    """Softmax attention that keeps its weights, N ** 2 per head, for the backward pass."""
 
     @staticmethod
     def forward(ctx, heads, key_mask):
-        """Return what each row reads, as `attention` does."""
-        n_sequences, n_heads, n_rows = heads.shape[1:4]
+        """Return the attention output, (B, H, N, E)."""
+        n_sequences, n_heads, n_tokens = heads.shape[1:4]
         q, k, v = heads.contiguous().flatten(1, 2)  # (B H, N, E) each
         q = q * q.shape[-1] ** -0.5
-        read = torch.empty_like(v)
-        parts = chunk_slices(n_sequences, n_heads, n_rows)
-        # Without a way back, all parts are written to the same place.
-        is_kept = ctx.needs_input_grad[0]
-        weights = q.new_empty(len(q) if is_kept else parts[0].stop, n_rows, n_rows)
-        for part in parts:
-            here = weights[part] if is_kept else weights[: part.stop - part.start]
-            torch.bmm(q[part], k[part].mT, out=here)
+        out = torch.empty_like(v)
+        chunks = chunk_slices(n_sequences, n_heads, n_tokens)
+        # Without a backward pass, all chunks reuse one buffer.
+        needs_grad = ctx.needs_input_grad[0]
+        weights = q.new_empty(len(q) if needs_grad else chunks[0].stop, n_tokens, n_tokens)
+        for chunk in chunks:
+            w = weights[chunk] if needs_grad else weights[: chunk.stop - chunk.start]
+            torch.bmm(q[chunk], k[chunk].mT, out=w)
             if key_mask is not None:
-                hidden = ~key_mask[part.start // n_heads : part.stop // n_heads, None, None]
-                here.unflatten(0, (-1, n_heads)).masked_fill_(hidden, -torch.inf)
-            torch.softmax(here, -1, out=here)
-            torch.bmm(here, v[part], out=read[part])
-        ctx.parts = parts
-        ctx.save_for_backward(q, k, v, weights, read)
-        return read.unflatten(0, (-1, n_heads))
+                ignored = ~key_mask[chunk.start // n_heads : chunk.stop // n_heads, None, None]
+                w.unflatten(0, (-1, n_heads)).masked_fill_(ignored, -torch.inf)
+            torch.softmax(w, -1, out=w)
+            torch.bmm(w, v[chunk], out=out[chunk])
+        ctx.chunks = chunks
+        ctx.save_for_backward(q, k, v, weights, out)
+        return out.unflatten(0, (-1, n_heads))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
-        """Return the gradient of the heads."""
-        q, k, v, weights, read = ctx.saved_tensors
-        batch_shape, grad = grad.shape[:2], grad.flatten(0, 1)  # (B, H) and (B H, N, E)
-        # What the softmax subtracts from the gradient of each of its rows.
-        shift = (grad * read).sum(-1, keepdim=True)  # (B H, N, 1)
-        grads = q.new_empty(3, *q.shape)
-        of_weights = torch.empty_like(weights[ctx.parts[0]])
-        for part in ctx.parts:
-            here = of_weights[: part.stop - part.start]
-            torch.bmm(grad[part], v[part].mT, out=here)
-            here.sub_(shift[part]).mul_(weights[part])  # now of the scores
-            torch.bmm(here, k[part], out=grads[0, part])
-            torch.bmm(here.mT, q[part], out=grads[1, part])
-            torch.bmm(weights[part].mT, grad[part], out=grads[2, part])
-        grads[0] *= q.shape[-1] ** -0.5
-        return grads.unflatten(1, batch_shape), None
+    def backward(ctx, d_out):
+        """Return the gradient of `heads`, (3, B, H, N, E)."""
+        q, k, v, weights, out = ctx.saved_tensors
+        batch_shape, d_out = d_out.shape[:2], d_out.flatten(0, 1)  # (B, H) and (B H, N, E)
+        # The softmax backward subtracts sum(weights * d_weights), which equals sum(out * d_out).
+        shift = (d_out * out).sum(-1, keepdim=True)  # (B H, N, 1)
+        d_heads = q.new_empty(3, *q.shape)
+        d_weights = torch.empty_like(weights[ctx.chunks[0]])
+        for chunk in ctx.chunks:
+            d_w = d_weights[: chunk.stop - chunk.start]
+            torch.bmm(d_out[chunk], v[chunk].mT, out=d_w)
+            d_scores = d_w.sub_(shift[chunk]).mul_(weights[chunk])
+            torch.bmm(d_scores, k[chunk], out=d_heads[0, chunk])
+            torch.bmm(d_scores.mT, q[chunk], out=d_heads[1, chunk])
+            torch.bmm(weights[chunk].mT, d_out[chunk], out=d_heads[2, chunk])
+        d_heads[0] *= q.shape[-1] ** -0.5
+        return d_heads.unflatten(1, batch_shape), None
 
 
-def chunk_slices(n_sequences, n_heads, n_rows):
-    """Return slices of B H rows, whole sequences each, of about `CHUNK_SCORES` scores."""
-    size = n_heads * max(1, CHUNK_SCORES // (n_heads * n_rows**2))
+def chunk_slices(n_sequences, n_heads, n_tokens):
+    """Return slices of the B H heads: whole sequences, about `CHUNK_SCORES` scores each."""
+    size = n_heads * max(1, CHUNK_SCORES // (n_heads * n_tokens**2))
     return [
         slice(start, min(start + size, n_sequences * n_heads))
         for start in range(0, n_sequences * n_heads, size)

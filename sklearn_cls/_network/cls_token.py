@@ -1,6 +1,11 @@
-"""Where the value of the [CLS] token comes from.
+"""The [CLS] token and the four strategies for its value.
 
 Shapes: B sequences, D `d_model`.
+
+Choices: the learned token starts with standard deviation 0.02, as in BERT [1]; the drawn ones are
+standard normal, the scale of a layer-normalised token.
+
+[1] Devlin et al., BERT: Pre-training of Deep Bidirectional Transformers, NAACL 2019.
 """
 
 import torch
@@ -15,15 +20,14 @@ class CLSToken(nn.Module):
     "learned" is a parameter; "zeros" and "fixed" are constants; "random" is drawn anew for
     every sequence of every training batch, and is one constant in evaluation.
 
-    The token has a generator of its own: every other weight starts the same, and every
-    dropout mask falls the same, under every strategy.
+    The token has its own generator, so that all other initial weights and all dropout masks are
+    the same under every strategy.
     """
 
     def __init__(self, strategy, d_model, seed):
         super().__init__()
         self.strategy = strategy
-        self.generator = torch.Generator()  # replaced by `seed` when training starts
-        self.generator.manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(seed)  # replaced by `seed_generators`
         value = torch.randn(d_model, generator=self.generator)  # (D,)
         if strategy == "learned":
             self.value = nn.Parameter(0.02 * value)
@@ -31,8 +35,8 @@ class CLSToken(nn.Module):
             self.register_buffer("value", torch.zeros(d_model) if strategy == "zeros" else value)
 
     def forward(self, n_sequences):
-        """Return one token for each sequence, (B, 1, D)."""
+        """Return one token per sequence, (B, 1, D)."""
         if self.strategy == "random" and self.training:
-            shape = (n_sequences, 1, self.value.shape[0])
+            shape = (n_sequences, 1, len(self.value))
             return torch.randn(shape, generator=self.generator, device=self.value.device)
         return self.value.expand(n_sequences, 1, -1)

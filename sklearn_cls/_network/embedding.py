@@ -1,11 +1,12 @@
-"""Steps to tokens: standardisation, missing values, patches, positions.
+"""Embedding: padded sequences of steps to tokens.
 
-Shapes: B sequences, T steps, N tokens, F features, D `d_model`.
+Shapes: B sequences, T steps, N tokens, F features, C channels of the input, P steps per patch,
+D `d_model`.
 
-Choices: missing values become the training mean, with indicator features if any were seen in
-training; a token is a patch of steps [1], taken as it is or through two convolutions, of which
-the first is strided by the patch [2]; whatever follows the end of a sequence is zero at every
-layer, so that padding and the edge of an unpadded sequence look alike.
+Choices: missing values are imputed by the training mean, with missing-value indicators if the
+training data had any; a token is a patch of steps [1], projected linearly or by two convolutions
+of which the first is strided [2]; padding is zero in every layer, so that a padded sequence and an
+unpadded one give the same tokens.
 
 [1] Nie et al., A Time Series is Worth 64 Words, ICLR 2023.
 [2] Wang et al., Time Series Classification from Scratch with Deep Neural Networks, IJCNN 2017.
@@ -16,71 +17,121 @@ import torch.nn.functional as F
 from torch import nn
 
 from sklearn_cls._network.dropout import Dropout
+from sklearn_cls._network.positions import (
+    MAX_CACHED_POSITIONS,
+    POSITIONS,  # noqa: F401
+    add_positions,
+    sinusoidal_table,
+)
 
 EMBEDDINGS = ("linear", "conv")
-POSITIONS = ("sinusoidal", "learned", "rope")
-MAX_INPUT = 1e9  # whose square, summed over a layer, float32 still holds
-POSITION_SCALE = 0.5  # of a sinusoid in a token: as large as the rest of it is at the start
-MAX_CACHED_POSITIONS = (
-    2**14
-)  # whose sinusoids are kept; beside attention among more, they cost nothing
-MIN_STD = 1e-6  # deviation of a sequence, in deviations of all, that is more than rounding
+MAX_INPUT = 1e9  # its square, summed over a layer, is finite in float32
+MIN_STD = 1e-6  # smallest per-sequence standard deviation, relative to the global one
 
 
-def sinusoids(n_tokens, d_model, device=None):
-    """Sinusoidal positions of Vaswani et al. (2017): (N, D)."""
-    frequency = 10000 ** (-torch.arange(0, d_model, 2, device=device) / d_model)  # (D / 2,)
-    angle = torch.arange(n_tokens, device=device).unsqueeze(1) * frequency  # (N, D / 2)
-    return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)[:, :d_model]
+class Embedding(nn.Module):
+    """Padded sequences (B, T, F), NaN where missing, to tokens (B, N, D).
+
+    Parameters
+    ----------
+    n_features, d_model : int
+        F and D.
+    embedding : {"linear", "conv"}
+        Whether the steps of a patch are projected linearly or by convolutions.
+    patch_size : int
+        Steps per token. The last token of a sequence may cover fewer.
+    positions : {"sinusoidal", "learned", "rope", None}
+        Position encoding. "rope" adds nothing here, as it acts in the attention.
+    max_tokens : int
+        Tokens of the longest training sequence: the number of learned positions, and of cached
+        sinusoids up to `MAX_CACHED_POSITIONS`.
+    has_missing : bool
+        Whether F missing-value indicators are added to the inputs.
+    use_instance_norm : bool
+        Whether the F instance-normalised features are added to the inputs. Without them, sequences
+        that vary 100 times less than others would look constant.
+    dropout : float
+        Dropout rate of the tokens.
+    """
+
+    def __init__(
+        self, n_features, d_model, embedding, patch_size, positions, max_tokens, has_missing,
+        use_instance_norm, dropout,
+    ):  # fmt: skip
+        super().__init__()
+        self.d_model, self.patch_size, self.positions = d_model, patch_size, positions
+        self.has_missing, self.use_instance_norm = has_missing, use_instance_norm
+        self.register_buffer("mean", torch.zeros(n_features))  # of the training data
+        self.register_buffer("scale", torch.ones(n_features))  # standard deviation
+        n_inputs = (1 + has_missing + use_instance_norm) * n_features  # C
+        if embedding == "conv":
+            self.convolutions = Convolutions(n_inputs, d_model, patch_size)
+            self.project = nn.Linear(d_model, d_model)
+        else:
+            self.convolutions = None
+            self.project = nn.Linear(patch_size * n_inputs, d_model)
+        if positions == "learned":
+            self.position = nn.Parameter(0.02 * torch.randn(max_tokens, d_model))
+        elif positions == "sinusoidal":  # cached, as computing them takes as long as a layer
+            table = sinusoidal_table(min(max_tokens, MAX_CACHED_POSITIONS), d_model)
+            self.register_buffer("position", table, persistent=False)
+        else:
+            self.position = None
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x, is_padding):
+        """Return tokens (B, N, D) and which of them are padding, (B, N) or None."""
+        x = self.standardize(x, is_padding)  # (B, T, C)
+        if is_padding is not None:  # a patch is padding if its first step is
+            is_padding = is_padding[:, :: self.patch_size]  # (B, N)
+        x = self.patchify(x) if self.convolutions is None else self.convolutions(x, is_padding)
+        tokens = self.project(x)  # (B, N, D)
+        if self.position is not None:
+            tokens = add_positions(tokens, self.position, self.positions)
+        return self.dropout(tokens), is_padding
+
+    def standardize(self, x, is_padding):
+        """Standardise and impute x (B, T, F), and add the further inputs: (B, T, C)."""
+        missing = x.isnan()
+        x = (x - self.mean) / self.scale
+        # Clipping keeps extreme fill values such as 1e20 finite in every layer.
+        x = x.clamp(-MAX_INPUT, MAX_INPUT).masked_fill(missing, 0.0)
+        inputs = [x]
+        if self.use_instance_norm:
+            inputs.append(instance_norm(x, missing))
+        if self.has_missing:
+            if is_padding is not None:  # padding is NaN, but not a missing value
+                missing = missing & ~is_padding.unsqueeze(-1)
+            inputs.append(missing.to(x.dtype))
+        return torch.cat(inputs, -1)
+
+    def patchify(self, x):
+        """Concatenate the steps of each patch, the last one padded by zeros: (B, N, P C)."""
+        if self.patch_size == 1:
+            return x
+        x = F.pad(x, (0, 0, 0, -x.shape[1] % self.patch_size))
+        return x.unflatten(1, (-1, self.patch_size)).flatten(2)
 
 
 def instance_norm(x, missing):
-    """Standardise each feature of each sequence in x (B, T, F) by itself, 0 where missing.
+    """Standardise each feature of each sequence of x (B, T, F); missing values become 0.
 
-    From its first known value on, so that a constant is 0 whatever the rounding of its sum.
+    The first known value is subtracted first, so that a constant sequence becomes exactly 0
+    whatever the rounding error of its mean.
     """
     first = missing.to(torch.uint8).argmin(1, keepdim=True)  # (B, 1, F)
     x = (x - x.gather(1, first)).masked_fill(missing, 0.0)
-    n_known = (~missing).sum(1, keepdim=True).clamp(min=1)
+    n_known = (~missing).sum(1, keepdim=True).clamp(min=1)  # (B, 1, F)
     centred = (x - x.sum(1, keepdim=True) / n_known).masked_fill(missing, 0.0)
-    deviation = (centred.square().sum(1, keepdim=True) / n_known).sqrt()
-    return centred / deviation.clamp(min=MIN_STD)
-
-
-class PatchBatchNorm(nn.BatchNorm1d):
-    """Batch norm over the real patches of a batch; padding comes out as zero.
-
-    The running statistics start as the mean of the first batches, so that a network of a few
-    updates does not predict with the statistics it was built with.
-    """
-
-    n_batches = None  # `num_batches_tracked` as a number: reading the tensor waits for a GPU
-
-    def forward(self, x, is_padding):
-        """Normalise x (B, N, D), in which is_padding (B, N) or None marks the padding."""
-        rows = x.flatten(0, 1) if is_padding is None else x[~is_padding]  # (B N, D)
-        if self.training:
-            if self.n_batches is None:
-                self.n_batches = int(self.num_batches_tracked)
-            self.n_batches += 1
-            self.num_batches_tracked += 1
-            self.momentum = max(0.1, 1 / self.n_batches)
-        # One row alone has no deviation: it is normalised by the running statistics.
-        by_batch = self.training and len(rows) > 1
-        rows = F.batch_norm(
-            rows, self.running_mean, self.running_var, self.weight, self.bias,
-            by_batch, self.momentum, self.eps,
-        )  # fmt: skip
-        if is_padding is None:
-            return rows.view_as(x)
-        return rows.new_zeros(x.shape).index_put((~is_padding,), rows)
+    std = (centred.square().sum(1, keepdim=True) / n_known).sqrt()
+    return centred / std.clamp(min=MIN_STD)
 
 
 class Convolutions(nn.Module):
-    """Two convolutions with batch norm and GELU, the first strided: (B, T, C) to (B, N, D).
+    """Two convolutions, each with batch norm and GELU: (B, T, C) to (B, N, D).
 
-    The first sees a patch, the one before it, 3 steps before that and 4 after. The second works
-    on patches, which makes long sequences cheap.
+    The first is strided by the patch size and sees a patch, the patch before it, 3 more steps
+    before and 4 after. The second works on patches, which makes long sequences cheap.
     """
 
     def __init__(self, n_inputs, d_model, patch_size):
@@ -92,92 +143,36 @@ class Convolutions(nn.Module):
         self.norms = nn.ModuleList(PatchBatchNorm(d_model) for _ in self.convs)
 
     def forward(self, x, is_padding):
-        """Return features of every patch, zero where is_padding (B, N)."""
+        """Return the features of every patch, zero where is_padding (B, N) is True."""
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = F.gelu(norm(conv(x.mT).mT, is_padding))  # (B, N, D); GELU keeps zero at zero
+            x = F.gelu(norm(conv(x.mT).mT, is_padding))  # (B, N, D); GELU(0) = 0
         return x
 
 
-class Embedding(nn.Module):
-    """Padded sequences to tokens: (B, T, F) with NaN for what is missing to (B, N, D).
+class PatchBatchNorm(nn.BatchNorm1d):
+    """Batch norm over the patches of a batch without its padding, which comes out as zero.
 
-    Parameters
-    ----------
-    n_features : int
-        F.
-    d_model : int
-        D.
-    kind : {"linear", "conv"}
-        What is projected to a token: the standardised steps of a patch, or convolutions there.
-    patch_size : int
-        Steps a token; the last token of a sequence may cover fewer.
-    positions : {"sinusoidal", "learned", None}
-        What is added to the tokens ("rope" acts in the attention, not here).
-    max_tokens : int
-        Rows of the learned positions, and of the sinusoids that are kept, up to `MAX_CACHED_POSITIONS`.
-    has_missing : bool
-        Whether to tell the network, by F more inputs, which values are missing.
-    use_instance_norm : bool
-        Whether to show it, by F more inputs, each sequence by its own mean and deviation: those
-        that vary a hundred times less than others look constant otherwise.
-    dropout : float
-        Of the tokens.
+    The running statistics start as the cumulative average of the first batches, so that a network
+    trained for a few updates does not predict with its initial statistics.
     """
 
-    def __init__(
-        self, n_features, d_model, kind, patch_size, positions, max_tokens, has_missing,
-        use_instance_norm, dropout,
-    ):  # fmt: skip
-        super().__init__()
-        self.d_model, self.patch_size, self.has_missing = d_model, patch_size, has_missing
-        self.use_instance_norm = use_instance_norm
-        self.register_buffer("mean", torch.zeros(n_features))
-        self.register_buffer("scale", torch.ones(n_features))
-        n_inputs = (1 + has_missing + use_instance_norm) * n_features
-        self.convolutions = Convolutions(n_inputs, d_model, patch_size) if kind == "conv" else None
-        self.project = nn.Linear(d_model if kind == "conv" else patch_size * n_inputs, d_model)
-        self.positions = positions
-        if positions == "learned":
-            self.position = nn.Parameter(0.02 * torch.randn(max_tokens, d_model))
-        elif positions == "sinusoidal":  # kept, as they take as long as a layer
-            place = POSITION_SCALE * sinusoids(min(max_tokens, MAX_CACHED_POSITIONS), d_model)
-            self.register_buffer("place", place, persistent=False)
-        self.dropout = Dropout(dropout)
+    n_batches = None  # Python copy of `num_batches_tracked`: reading the tensor synchronises a GPU
 
     def forward(self, x, is_padding):
-        """Return tokens (B, N, D) and which of them are padding, (B, N) or None."""
-        x = self.inputs(x, is_padding)
-        # A token is padding if its first step is.
-        is_padding = None if is_padding is None else is_padding[:, :: self.patch_size]
-        x = self.cut(x) if self.convolutions is None else self.convolutions(x, is_padding)
-        tokens = self.project(x)  # (B, N, D)
-        n_tokens, d_model = tokens.shape[1:]
-        if self.positions == "sinusoidal":
-            if n_tokens <= len(self.place):
-                tokens = tokens + self.place[:n_tokens]
-            else:  # longer than any sequence in training, or than is worth keeping
-                tokens = tokens + POSITION_SCALE * sinusoids(n_tokens, d_model, x.device)
-        elif self.positions == "learned":
-            tokens = tokens + self.position[:n_tokens]
-        return self.dropout(tokens), is_padding
-
-    def inputs(self, x, is_padding):
-        """Standardise, fill and mark what is missing: (B, T, F) to (B, T, C)."""
-        missing = x.isnan()
-        # Clipped far out, so that a fill value of 1e20 is finite in every layer.
-        x = ((x - self.mean) / self.scale).clamp(-MAX_INPUT, MAX_INPUT).masked_fill(missing, 0.0)
-        inputs = [x]
-        if self.use_instance_norm:
-            inputs.append(instance_norm(x, missing))
-        if self.has_missing:
-            if is_padding is not None:
-                missing = missing & ~is_padding.unsqueeze(-1)
-            inputs.append(missing.to(x.dtype))
-        return torch.cat(inputs, -1)
-
-    def cut(self, x):
-        """Cut steps into patches: (B, T, C) to (B, N, P C), zeros after the last step."""
-        if self.patch_size == 1:
-            return x
-        x = F.pad(x, (0, 0, 0, -x.shape[1] % self.patch_size))
-        return x.unflatten(1, (-1, self.patch_size)).flatten(2)
+        """Normalise x (B, N, D); is_padding (B, N) is True for padding, or None."""
+        patches = x.flatten(0, 1) if is_padding is None else x[~is_padding]  # (patches, D)
+        if self.training:
+            if self.n_batches is None:
+                self.n_batches = int(self.num_batches_tracked)
+            self.n_batches += 1
+            self.num_batches_tracked += 1
+            self.momentum = max(0.1, 1 / self.n_batches)
+        # A single patch has no variance, so it is normalised by the running statistics.
+        use_batch_statistics = self.training and len(patches) > 1
+        patches = F.batch_norm(
+            patches, self.running_mean, self.running_var, self.weight, self.bias,
+            use_batch_statistics, self.momentum, self.eps,
+        )  # fmt: skip
+        if is_padding is None:
+            return patches.view_as(x)
+        return patches.new_zeros(x.shape).index_put((~is_padding,), patches)
