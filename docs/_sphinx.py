@@ -23,7 +23,7 @@ LINKED = ("Parameters", "Attributes")
 
 
 def reading_order(path):
-    """Return the place of a script."""
+    """Return the position of a script in the gallery."""
     name = Path(path).name
     if name not in READING_ORDER:
         raise ValueError(f"{name} is not in READING_ORDER of docs/_sphinx.py; add it there.")
@@ -31,7 +31,7 @@ def reading_order(path):
 
 
 def strictly(gallery_conf, name, when):
-    """Run a script on one thread, and with warnings as errors."""
+    """Run a script with one torch thread and with warnings as errors."""
     torch.set_num_threads(1)
     if when == "before":
         strictly.filters = warnings.filters[:]
@@ -41,7 +41,7 @@ def strictly(gallery_conf, name, when):
 
 
 def link_parameters(app, doctree):
-    """Make each parameter and attribute a target, of `:attr:` and of a link beside it."""
+    """Make each parameter and attribute a target of `:attr:`, with a link beside it."""
     python = app.env.domains["py"]
     for desc in doctree.findall(addnodes.desc):
         signature, content = desc.children[0], desc.children[-1]
@@ -56,12 +56,12 @@ def link_parameters(app, doctree):
                 item[0]["ids"].append(name)
                 python.note_object(name, "attribute", name, location=item[0])
                 link = f'<a class="headerlink" href="#{name}" title="Link to this definition">#</a>'
-                # Last, as scikit-learn's links ask for the type right after the name.
+                # The link comes last: scikit-learn's links expect the type after the name.
                 item[-2].append(nodes.raw("", link, format="html"))
 
 
 def visit_math(translator, node):
-    """Write a formula as MathML, which browsers draw without scripts."""
+    """Write a formula as MathML, which browsers display without scripts."""
     formula = tex2mathml(node.astext(), as_block=isinstance(node, nodes.math_block))
     if isinstance(node, nodes.math_block):
         formula = f'<div class="formula">{formula}</div>'
@@ -70,7 +70,7 @@ def visit_math(translator, node):
 
 
 def setup(app):
-    """Tell Sphinx."""
+    """Register the extension."""
     app.connect("doctree-read", link_parameters)
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_math, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -16,7 +16,9 @@ version = release = sklearn_cls.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
     "numpydoc",
+    "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "_sphinx",
 ]
@@ -26,6 +28,18 @@ default_role = "literal"
 nitpicky = False
 smartquotes = False  # scikit-learn's links to parameters quote their types as they are
 
+# The inventories are local, so that a build needs no network: see docs/_inventories/write.py.
+intersphinx_mapping = {
+    name: (address, f"_inventories/{name}.inv")
+    for name, address in {
+        "python": "https://docs.python.org/3/",
+        "numpy": "https://numpy.org/doc/stable/",
+        "sklearn": "https://scikit-learn.org/stable/",
+        "skorch": "https://skorch.readthedocs.io/en/stable/",
+        "torch": "https://docs.pytorch.org/docs/stable/",
+    }.items()
+}
+
 html_theme = "pydata_sphinx_theme"
 html_theme_options = {
     "header_links_before_dropdown": 4,
@@ -34,7 +48,7 @@ html_theme_options = {
     "show_prev_next": False,
 }
 html_title = project
-html_sidebars = {"*": []}  # pages that are alone in their section
+html_sidebars = {"*": []}  # No left sidebar on pages that are alone in their section.
 html_context = {"default_mode": "auto"}
 html_baseurl = DOCUMENTATION
 html_math_renderer = "mathml"
@@ -59,6 +73,7 @@ sphinx_gallery_conf = {
     "reset_modules": ("matplotlib", "_sphinx.strictly"),
     "reset_modules_order": "both",
     "image_srcset": ["2x"],
+    "thumbnail_size": (800, 480),
     "ignore_repr_types": r"matplotlib|sklearn_cls\._display",
     "download_all_examples": False,
     "show_signature": False,

@@ -32,6 +32,7 @@ PROJECTS = {
             "py:class": {
                 "sklearn.callback.ProgressBar": "modules/generated/$.html#$",
                 "sklearn.callback.ScoringMonitor": "modules/generated/$.html#$",
+                "sklearn.decomposition.PCA": "modules/generated/$.html#$",
                 "sklearn.ensemble.HistGradientBoostingClassifier": "modules/generated/$.html#$",
                 "sklearn.manifold.TSNE": "modules/generated/$.html#$",
                 "sklearn.model_selection.GridSearchCV": "modules/generated/$.html#$",

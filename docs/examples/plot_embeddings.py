@@ -2,8 +2,8 @@
 Embeddings for clustering and retrieval
 =======================================
 
-``transform`` gives the [CLS] vector, which any estimator of scikit-learn takes. Is it good for
-more than the classes it was trained on? Here it has seen the digits 0 to 7 only.
+``transform`` returns the [CLS] vectors, which any estimator of scikit-learn accepts. Are they
+useful for classes that the network was not trained on? Here it has seen the digits 0 to 7 only.
 """
 
 # %%
@@ -28,8 +28,8 @@ embeddings = clf.transform(X_test)
 embeddings.shape
 
 # %%
-# In two dimensions: what it was trained on, and hollow what it has not seen, among it the digits
-# that are new to it. Where they fall says what the network takes them for.
+# The vectors in two dimensions. Filled markers are the training digits; hollow ones are test
+# digits, which include the unknown 8 and 9.
 
 EmbeddingDisplay.from_estimator(
     clf, X_train[known], y_train[known], X_unseen=X_test, y_unseen=y_test,
@@ -37,7 +37,7 @@ EmbeddingDisplay.from_estimator(
 )  # fmt: skip
 
 # %%
-# Clustering: ten clusters of vectors, and of the pixels as they are, against the digits.
+# Clustering: ten clusters of the vectors, and of the raw pixels, compared with the digits.
 
 pixels = X_test.reshape(len(X_test), -1)
 for name, vectors in [("pixels", pixels), ("[CLS] vectors", embeddings)]:
@@ -45,14 +45,14 @@ for name, vectors in [("pixels", pixels), ("[CLS] vectors", embeddings)]:
     print(f"{name:14} adjusted Rand index {adjusted_rand_score(y_test, clusters):.2f}")
 
 # %%
-# Retrieval: of the test digits most similar to one, how many are the same digit? Those that the
-# network was trained on are found better by their vectors than by their pixels; 8 and 9 are found
-# worse. It keeps what tells its own classes apart, and drops the rest: train on classes like those
-# to be found.
+# Retrieval: of the ten test digits that are most similar to one, how many are the same digit? For
+# the digits of the training the vectors are better than pixels; for 8 and 9 they are worse. The
+# network keeps what separates its own classes and discards the rest. So train on classes that
+# resemble the ones to be found.
 
 
 def precision(vectors, metric, k=10):
-    """Share of the k nearest neighbours of each sequence that are of its class."""
+    """Return the precision at k of each sequence: how many of its neighbours have its class."""
     search = NearestNeighbors(n_neighbors=k + 1, metric=metric).fit(vectors)
     neighbours = search.kneighbors(vectors, return_distance=False)[:, 1:]  # without itself
     return (y_test[neighbours] == y_test[:, np.newaxis]).mean(1)
@@ -69,10 +69,8 @@ for offset, (name, values, color) in zip(
     heights = [values[y_test == digit].mean() for digit in digits]
     ax.bar(digits + offset, heights, 0.4, color=color, label=name)
 ax.axvline(7.5, color="k", linestyle=":")
-ax.text(7.6, 1.02, "never seen in training")
-ax.set(
-    xticks=digits, xlabel="digit", ylabel="share of the 10 nearest that are the same", ylim=(0, 1.1)
-)
-ax.set_title("Finding the same digit again")
+ax.text(7.6, 1.02, "not in training")
+ax.set(xticks=digits, xlabel="digit", ylabel="precision at 10", ylim=(0, 1.1))
+ax.set_title("Retrieving the same digit")
 ax.legend(loc="lower left")
 plt.show()

@@ -2,15 +2,15 @@
 First fit
 =========
 
-Handwritten digits, read row by row, and the ones that a small transformer is least sure of.
+Handwritten digits, read row by row. Which ones is a small transformer least sure of?
 """
 
 # %%
 # Sequences
 # ---------
 #
-# An image has 8 rows of 8 pixels. Here a row is a step and a pixel is a feature, so that a digit
-# is a sequence of 8 steps.
+# An image has 8 rows of 8 pixels. Here each row is a step and each pixel a feature, so a digit is a
+# sequence of 8 steps.
 
 from sklearn.model_selection import train_test_split
 
@@ -24,8 +24,8 @@ X_train.shape
 # Fit
 # ---
 #
-# No parameter has to be set. `max_epochs` is lower than its default to be quick, and
-# `random_state` makes the fit repeat itself.
+# No parameter has to be set. Here `max_epochs` is below its default to save time, and
+# `random_state` makes the fit reproducible.
 
 from sklearn_cls import CLSTransformerClassifier
 
@@ -33,7 +33,7 @@ clf = CLSTransformerClassifier(max_epochs=20, random_state=0)
 clf.fit(X_train, y_train)
 
 # %%
-# The share of test digits that it names:
+# The accuracy on the test digits:
 
 clf.score(X_test, y_test)
 
@@ -41,24 +41,24 @@ clf.score(X_test, y_test)
 # Which digits are hard?
 # ----------------------
 #
-# `predict_proba` says how sure it is. The twelve test digits with the lowest highest probability:
+# `predict_proba` returns the probability of each class. The figure shows the eight test digits
+# whose predicted class has the lowest probability.
 
 import matplotlib.pyplot as plt
 
 probabilities = clf.predict_proba(X_test)
 predicted = clf.classes_[probabilities.argmax(axis=1)]
-unsure = probabilities.max(axis=1).argsort()[:12]
+unsure = probabilities.max(axis=1).argsort()[:8]
 
-fig, axes = plt.subplots(2, 6, figsize=(8, 3.6), layout="constrained")
+fig, axes = plt.subplots(2, 4, figsize=(6, 4), layout="constrained")
 for ax, i in zip(axes.flat, unsure, strict=True):
     ax.imshow(X_test[i], cmap="gray_r")
     ax.set_axis_off()
     wrong = predicted[i] != y_test[i]
     ax.set_title(
         f"{predicted[i]} ({probabilities[i].max():.0%})"
-        + (f"\nis a {y_test[i]}" if wrong else "\n"),
+        + (f"\ntrue: {y_test[i]}" if wrong else "\n"),
         color="tab:red" if wrong else "black",
-        fontsize=10,
     )
-fig.suptitle("What was predicted, and how surely")
+fig.suptitle("Predicted digit and its probability")
 plt.show()

@@ -2,13 +2,14 @@
 From aeon and sktime
 ====================
 
-Nine speakers say the same vowels; the data come with aeon. It and sktime put channels before steps,
-:func:`~sklearn_cls.datasets.from_channels_first` turns them round without a copy. How much of
-an utterance does it take to know who speaks?
+Nine speakers say the same vowels, recorded in a data set that comes with aeon. How much of an
+utterance does it take to recognise the speaker?
 """
 
 # %%
-# A list of arrays (12 channels, 7 to 29 steps), and then of arrays (steps, 12 features).
+# aeon and sktime store sequences as (channels, steps).
+# :func:`~sklearn_cls.datasets.from_channels_first` converts them to (steps, features) without
+# copying. This data set is a list of arrays with 12 channels and 7 to 29 steps.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -23,27 +24,27 @@ X_train, X_test = from_channels_first(X_train), from_channels_first(X_test)
 len(X_train), X_train[0].shape, X_train[1].shape
 
 # %%
-# Lengths may stay as they are, in training and in prediction.
+# Sequences of unequal length need no padding, neither for training nor for prediction.
 
 clf = CLSTransformerClassifier(random_state=0).fit(X_train, y_train)
 clf.score(X_test, y_test)
 
 # %%
-# The first steps of a sequence are a sequence too. So the same model says who speaks while the
-# utterance goes on.
+# The first steps of a sequence are a sequence as well. So the same model can recognise the speaker
+# while the utterance continues.
 
-shares = np.linspace(0.1, 1, 10)
-known = [clf.score([x[: max(1, round(s * len(x)))] for x in X_test], y_test) for s in shares]
+fractions = np.linspace(0.1, 1, 10)
+scores = [clf.score([x[: max(1, round(f * len(x)))] for x in X_test], y_test) for f in fractions]
 
 figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
-ax.plot(100 * shares, known, color="#0072B2", marker="o", label="first part of an utterance")
+ax.plot(100 * fractions, scores, color="#0072B2", marker="o", label="start of the utterance")
 most_frequent = np.unique(y_test, return_counts=True)[1].max() / len(y_test)
 ax.axhline(most_frequent, color="k", linestyle=":", label="always the most frequent speaker")
 ax.set(
-    xlabel="share of the utterance that was heard (%)",
+    xlabel="part of the utterance heard (%)",
     ylabel="test accuracy",
     ylim=(0, 1.05),
-    title="How much it takes to know who speaks",
+    title="How much it takes to recognise a speaker",
 )
 ax.legend()
 plt.show()

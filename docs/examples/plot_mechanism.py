@@ -2,13 +2,13 @@
 How the value of [CLS] acts
 ===========================
 
-Four values that [CLS] may have, on a problem with a known answer: one marked step decides the
-class, all others are noise, so [CLS] has to find it. What does it attend to before and after
-training, what gradient reaches its query, and how far does a learned token travel?
+Four values of [CLS] on a problem with a known answer: one marked step decides the class, all others
+are noise. What does [CLS] attend to before and after training, which gradient reaches its query,
+and how far does a learned token move?
 """
 
 # %%
-# In these sequences feature 0 is 1 at one random step, and the signs of the other two features at
+# In these sequences, feature 0 is 1 at one random step, and the signs of the other two features at
 # this step are the class.
 
 import matplotlib.pyplot as plt
@@ -23,12 +23,12 @@ X_train, y_train, X_test, y_test = X[:500], y[:500], X[500:], y[500:]
 marked = X_test[:, :, 0].argmax(1)
 
 # %%
-# A callback of skorch sees every gradient: :math:`W_q` is the first third of the rows of the
-# weight that makes queries, keys and values.
+# A skorch callback has access to every gradient. :math:`W_q` is the first third of the rows of the
+# matrix that computes queries, keys and values.
 
 
 class Watch(Callback):
-    """Keeps the norm of the gradient to W_q, and how far the token is from its start."""
+    """Record the gradient norm of W_q, and how far the token has moved."""
 
     def on_train_begin(self, net, **kwargs):
         self.start = net.module_.token.value.detach().clone()
@@ -43,10 +43,10 @@ class Watch(Callback):
 
 
 # %%
-# One block, so that [CLS] reads once. A fit of one epoch with next to no step size is the network
-# at the start. All other weights and all batches are the same under every strategy, and so is the
-# step size: tuned for each in :doc:`/the_answer`, it came out the same. One run, to look at: the
-# accuracy of others is there.
+# With one block, [CLS] reads the steps once. A fit of one epoch with a learning rate of almost 0
+# gives the network at initialisation. All other weights, the batches and the learning rate are the
+# same for every strategy; tuned for each in :doc:`/the_answer`, the learning rate came out the
+# same. This is a single run to look at; :doc:`/the_answer` compares accuracies.
 
 params = {
     "depth": 1, "embedding": "linear", "augment": False, "d_model": 32, "n_heads": 2,
@@ -64,15 +64,15 @@ for strategy in strategies:
     print(f"{strategy:8} test accuracy {clf.score(X_test, y_test):.3f}")
 
 # %%
-# Attention by the distance of a step from the marked one, of the head that reads the marked one
-# more. At the start the query of zeros is 0 and every step gets exactly the same share, a 24th. At
-# the end this head reads the marked step and hardly any other.
+# Attention by the distance of a step from the marked one, for the head that attends to the marked
+# step most. At initialisation the query of zeros is 0, so every step gets exactly 1/24. After
+# training, this head attends to the marked step and hardly to any other.
 
 distances = np.arange(-8, 9)
 
 
 def by_distance(attention):
-    """Mean attention of one head to steps so far from the marked one."""
+    """Return the mean attention of one head by distance from the marked step."""
     steps = np.arange(X.shape[1]) - marked[:, np.newaxis]
     heads = attention.transpose(0, 2, 1)  # (n_sequences, n_steps, n_heads)
     head = heads[steps == 0].mean(0).argmax()
@@ -80,28 +80,28 @@ def by_distance(attention):
 
 
 colors = dict(zip(strategies, ["#0072B2", "#E69F00", "#009E73", "#CC79A7"], strict=True))
-figure, axes = plt.subplots(1, 4, figsize=(10, 2.8), sharey=True, layout="constrained")
-for ax, strategy in zip(axes, strategies, strict=True):
-    ax.plot(distances, by_distance(end[strategy]), color=colors[strategy], label="end")
-    ax.plot(distances, by_distance(start[strategy]), "k:", label="start")
-    ax.set(title=strategy, xlabel="steps from the mark")
-    ax.legend()
-axes[0].set_ylabel("attention of one head")
-figure.suptitle("What [CLS] attends to at the start and at the end of training")
+figure, axes = plt.subplots(2, 2, figsize=(7, 4.6), sharex=True, sharey=True, layout="constrained")
+for ax, strategy in zip(axes.flat, strategies, strict=True):
+    ax.plot(distances, by_distance(end[strategy]), color=colors[strategy], label="after training")
+    ax.plot(distances, by_distance(start[strategy]), "k:", label="at initialisation")
+    ax.set_title(strategy)
+    ax.legend(loc="upper left", fontsize="small")
+figure.supxlabel("steps from the marked one")
+figure.supylabel("attention of one head")
 
 # %%
-# What differs is how soon the gradient that reaches :math:`W_q` can teach it. With zeros it is
-# exactly 0 at the first update: the row that :math:`W_q` multiplies is 0, and of the query only its
-# bias can learn. Then the bias of the norm before it has moved as well, the row is no longer 0, and
-# :math:`W_q` follows. Under random each sequence asks by a query of its own, so that the network
-# first has to learn not to heed it. The gradient of learned is larger at the start than that of
-# fixed as its token starts 50 times smaller, which the norm before :math:`W_q` makes up for, and
-# the residual path does not.
+# The strategies differ in how soon :math:`W_q` receives a useful gradient. With zeros the gradient
+# is exactly 0 at the first update: :math:`W_q` multiplies a vector of zeros, so only the bias of
+# the query can learn. As soon as the bias of the preceding norm has changed too, this vector is no
+# longer 0, and :math:`W_q` starts to learn. With random every sequence has another query, so the
+# network first has to learn to ignore it. At the start the gradient of learned is larger than that
+# of fixed, because its token starts 50 times smaller: the norm before :math:`W_q` compensates for
+# that, the residual connection does not.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
 for (strategy, watch), marker in zip(watches.items(), "os^D", strict=True):
     smooth = np.convolve(watch.norms[1:], np.full(10, 0.1), mode="valid")
-    norms = [watch.norms[0], *smooth]  # the first as it is
+    norms = [watch.norms[0], *smooth]  # The first is not averaged.
     left.plot(norms, color=colors[strategy], marker=marker, markevery=40, label=strategy)
 left.set_yscale("symlog", linthresh=1e-3)
 left.set(
@@ -111,10 +111,10 @@ left.legend(ncols=4, loc="upper center")
 watch = watches["learned"]
 right.plot(watch.moved, color=colors["learned"])
 right.axhline(watch.start.norm().item(), color="k", linestyle=":")
-right.annotate("norm of the token at the start", (len(watch.moved), watch.start.norm().item()),
+right.annotate("initial norm of the token", (len(watch.moved), watch.start.norm().item()),
                xytext=(0, 4), textcoords="offset points", ha="right")  # fmt: skip
 right.set(
-    xlabel="update", ylabel="distance from the start", title='How far a "learned" token travels'
+    xlabel="update", ylabel="distance from the start", title='How far a "learned" token moves'
 )
 plt.show()
-# sphinx_gallery_thumbnail_number = 2
+# sphinx_gallery_thumbnail_number = 1

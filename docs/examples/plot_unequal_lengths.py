@@ -1,14 +1,15 @@
 """
-Unequal lengths and gaps
-========================
+Unequal lengths and missing values
+==================================
 
-Recordings stop early, and sensors drop out. Sequences of unequal length go in as a list, missing
-values as NaN; nothing has to be cut, padded or filled in before. How much of the values may be
-missing until it costs accuracy?
+Recordings stop early, and sensors fail. Sequences of unequal length are passed as a list, and
+missing values as NaN; nothing has to be truncated, padded or imputed first. How many values may be
+missing before the accuracy drops?
 """
 
 # %%
-# Three features; the class is how fast the first of them swings. Each recording has 30 to 90 steps.
+# Each recording has 30 to 90 steps and three features. The class is the frequency of a wave in the
+# first feature; everything else is noise.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,10 +20,10 @@ rng = np.random.default_rng(0)
 
 
 def record(period):
-    """One recording (n_steps, 3)."""
+    """Return one recording of shape (n_steps, 3)."""
     n_steps = rng.integers(30, 91)
-    swing = np.sin(2 * np.pi * (np.arange(n_steps) / period + rng.random()))
-    return np.c_[swing, rng.normal(size=(n_steps, 2))] + 0.5 * rng.normal(size=(n_steps, 3))
+    wave = np.sin(2 * np.pi * (np.arange(n_steps) / period + rng.random()))
+    return np.c_[wave, rng.normal(size=(n_steps, 2))] + 0.5 * rng.normal(size=(n_steps, 3))
 
 
 y = np.repeat(["slow", "middle", "fast"], 150)
@@ -31,37 +32,50 @@ train, test = np.arange(len(y)) % 2 == 0, np.arange(len(y)) % 2 == 1
 X[0].shape, X[1].shape
 
 # %%
-# Speed is what tells the classes apart, so training must not vary it: ``augment=False``.
+# The first feature of three recordings in which 30 % of the values are missing, in gaps of 5 steps:
 
 
-def with_gaps(X, share):
-    """Copies of sequences with a share of their values missing, in stretches of 5 steps."""
-    holes = []
+def with_gaps(X, fraction):
+    """Return copies of sequences in which a fraction of the values is missing."""
+    copies = []
     for x in X:
-        hole = rng.random((-(-len(x) // 5), x.shape[1])) < share
-        holes.append(np.where(hole.repeat(5, axis=0)[: len(x)], np.nan, x))
-    return holes
+        is_missing = rng.random((-(-len(x) // 5), x.shape[1])) < fraction
+        copies.append(np.where(is_missing.repeat(5, axis=0)[: len(x)], np.nan, x))
+    return copies
 
 
-shares = [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
-tests = [with_gaps([X[i] for i in np.flatnonzero(test)], share) for share in shares]
+fractions = [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+tests = [with_gaps([X[i] for i in np.flatnonzero(test)], fraction) for fraction in fractions]
+figure, ax = plt.subplots(figsize=(7, 3.5), layout="constrained")
+for x, offset in zip(tests[3][:3], (0, 5, 10), strict=True):
+    ax.plot(x[:, 0] + offset, color="#0072B2", marker=".")
+ax.set(xlabel="step", yticks=[], title="First feature of three recordings, 30 % missing")
+plt.show()
+
+# %%
+# The speed of the wave decides the class, so training must not change it: time warping is switched
+# off by ``augment=False``. One model is trained on complete data, the other one with missing
+# values.
+
 accuracy = {}
-for name, share in [("complete", 0), ("with 30 % missing", 0.3)]:
+for name, fraction in [("complete", 0), ("30 % missing", 0.3)]:
     clf = CLSTransformerClassifier(augment=False, max_epochs=30, random_state=0)
-    clf.fit(with_gaps([X[i] for i in np.flatnonzero(train)], share), y[train])
+    clf.fit(with_gaps([X[i] for i in np.flatnonzero(train)], fraction), y[train])
     accuracy[name] = [clf.score(X_test, y[test]) for X_test in tests]
 
 # %%
-# A network that has seen gaps in training is also told which values are missing. That pays where
-# much will be missing later; where little will be, complete training data are worth more. Train on
-# what is as complete as what is to be predicted.
+# If there are missing values in training, the network also receives which values are missing. That
+# helps where many will be missing later. Where few will be, complete training data are better. So
+# train on data that miss about as many values as those to be predicted.
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-for x, offset in zip(tests[3][:3], (0, 5, 10), strict=True):
-    left.plot(x[:, 0] + offset, color="#0072B2", marker=".")
-left.set(xlabel="step", yticks=[], title="First feature of three sequences, 30 % missing")
+figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 for (name, scores), style in zip(accuracy.items(), ("o--", "s-"), strict=True):
-    right.plot(100 * np.array(shares), scores, style, label=name)
-right.legend(title="training data")
-right.set(xlabel="missing in the test data (%)", ylabel="test accuracy", title="What gaps cost")
+    ax.plot(100 * np.array(fractions), scores, style, label=name)
+ax.legend(title="training data")
+ax.set(
+    xlabel="missing in the test data (%)",
+    ylabel="test accuracy",
+    title="What missing values cost",
+)
 plt.show()
+# sphinx_gallery_thumbnail_number = 2

@@ -2,14 +2,14 @@
 The value of [CLS]
 ==================
 
-What value should the [CLS] token have: learned, zeros, fixed at a random draw, or drawn at random
-every time? And does it take a token at all, or would a mean over the steps do? The figures of
-:doc:`/the_answer`, drawn from the rows that ``benchmarks/study_cls_value.py`` wrote: 10 real
-problems, 7 arms, 4 settings, 5 seeds, each arm at its own best step size.
+What value should the [CLS] token have: learned, zeros, fixed at a random draw, or drawn anew every
+time? And is a token needed at all, or is the mean over the steps as good? These are the figures of
+:doc:`/the_answer`, drawn from the results of ``benchmarks/study_cls_value.py``: 10 real problems, 7
+arms, 4 settings, 5 seeds, and the best learning rate for each arm.
 """
 
 # %%
-# A row a fit. Accuracy is averaged over seeds, so that a problem counts once.
+# Each row is one fit. Accuracy is averaged over seeds, so that each problem counts once.
 
 from pathlib import Path
 
@@ -20,9 +20,9 @@ import scikit_posthocs as sp
 
 docs = Path.cwd().parent
 runs = pd.read_csv(docs / "cls_value_runs.csv").query("stage == 'test'")
-made = ["marked", "spread", "order"]
+synthetic = ["marked", "spread", "order"]
 accuracy = 100 * runs.pivot_table("accuracy", ["setting", "problem"], "arm", sort=False)
-real = accuracy.drop(made, level="problem")
+real = accuracy.drop(synthetic, level="problem")
 colors = {
     "learned": "#0072B2", "zeros": "#E69F00", "fixed": "#009E73", "random": "#CC79A7",
     "mean": "#666666", "max": "#D55E00", "attention": "#56B4E9",
@@ -30,10 +30,10 @@ colors = {
 real.groupby("setting", sort=False).mean().round(1)
 
 # %%
-# Average ranks over the real problems, 1 is best. Between arms with a dot on the same bar no
-# difference was shown (Wilcoxon signed-rank tests of all pairs of a setting, Holm's correction,
-# 5 %). That is not the same as being equal: with ten problems, the smallest p that there can be
-# is 0.002, and 0.04 after the correction, if one arm is better on all ten.
+# Average ranks over the real problems; 1 is best. Between arms with a dot on the same bar no
+# difference was shown at the 5 % level (Wilcoxon signed-rank tests of all pairs of a setting, with
+# Holm's correction). That does not make them equal: with ten problems, the smallest possible p is
+# 0.002, and 0.04 after the correction, even if one arm is better on all ten.
 
 tests = pd.read_csv(docs / "cls_value" / "pairs.csv")
 settings = list(dict.fromkeys(tests["setting"]))
@@ -50,31 +50,39 @@ for ax, setting in zip(axes, settings, strict=True):
     ax.set_title(setting)
 
 # %%
-# The same in points of accuracy: each arm against learned, with 95 % confidence intervals.
+# The same in points of accuracy: each arm minus learned, with 95 % confidence intervals.
 
 gaps = pd.read_csv(docs / "cls_value" / "differences.csv")
 others = list(dict.fromkeys(gaps["against learned"]))
-figure, axes = plt.subplots(
-    1, len(settings), figsize=(10, 3.4), sharex=True, sharey=True, layout="constrained"
-)
-for ax, setting in zip(axes, settings, strict=True):
+
+
+def forest(ax, setting):
+    """Draw the difference of each arm to learned in a setting."""
     rows = gaps[gaps["setting"] == setting].set_index("against learned").reindex(others[::-1])
     for i, (arm, row) in enumerate(rows.iterrows()):
         error = [[row["points"] - row["low"]], [row["high"] - row["points"]]]
         ax.errorbar(row["points"], i, xerr=error, fmt="o", color=colors[arm], capsize=3)
     ax.axvline(0, color="k", linestyle=":")
-    ax.set(title=setting, xlabel="points of accuracy")
-axes[0].set_yticks(range(len(others)), others[::-1])
+    ax.set(xlabel="points of accuracy")
+    ax.set_yticks(range(len(others)), others[::-1])
+
+
+figure, axes = plt.subplots(
+    1, len(settings), figsize=(10, 3.4), sharex=True, sharey=True, layout="constrained"
+)
+for ax, setting in zip(axes, settings, strict=True):
+    forest(ax, setting)
+    ax.set_title(setting)
 figure.suptitle('Accuracy minus that of "learned", 10 real problems')
 
 # %%
-# Where it is known what decides the class: one marked step, all steps alike, or an order. Accuracy
-# by depth, with the range over seeds.
+# Synthetic problems, in which it is known what decides the class: one marked step, all steps alike,
+# or the order of events. Accuracy by depth, with the range over seeds.
 
 markers = dict(zip(colors, "os^DvPX", strict=True))
 plain = runs[runs["setting"].str.startswith("linear")]
 figure, axes = plt.subplots(1, 3, figsize=(10, 3.6), layout="constrained")
-for ax, problem in zip(axes, made, strict=True):
+for ax, problem in zip(axes, synthetic, strict=True):
     for i, (arm, marker) in enumerate(markers.items()):
         values = plain.query("problem == @problem and arm == @arm").groupby("setting")["accuracy"]
         x = np.arange(3) + 0.07 * (i - 3)
@@ -86,6 +94,13 @@ for ax, problem in zip(axes, made, strict=True):
     ax.set(title=problem, xlabel="depth", ylim=(0.2, 1.02))
 axes[0].set_ylabel("test accuracy")
 figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=7)
-figure.suptitle("Made problems: a marked step, evidence in all steps, an order of events")
+figure.suptitle("Synthetic problems: a marked step, evidence in all steps, an order of events")
+
+# %%
+# The answer in one panel: the mean of the four settings.
+
+figure, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
+forest(ax, "mean of all")
+ax.set_title('Accuracy minus that of "learned", mean of four settings')
 plt.show()
-# sphinx_gallery_thumbnail_number = 2
+# sphinx_gallery_thumbnail_number = 4

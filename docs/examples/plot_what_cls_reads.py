@@ -2,13 +2,13 @@
 What [CLS] reads
 ================
 
-A sensor records 24 steps, of which one is marked and decides the class; all others are noise. Does
-[CLS] read the marked step, or has the network found another way?
+A sensor records 24 steps. One of them is marked and decides the class; all others are noise. Does
+[CLS] read the marked step?
 """
 
 # %%
 # Feature 0 is 1 at the marked step and 0 elsewhere. The signs of features 1 and 2 at this step are
-# the class. A single step decides, so it must not be cut out by the augmentation.
+# the class. CutMix could replace the deciding step, so augmentation is switched off.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,35 +22,32 @@ clf = CLSTransformerClassifier(depth=1, embedding="linear", augment=False, rando
 clf.fit(X_train, y_train).score(X_test, y_test)
 
 # %%
-# Four sequences it has not seen, with the mean attention of the four heads.
+# Four test sequences, and below each the attention of [CLS], averaged over the four heads:
 
-CLSAttentionDisplay.from_estimator(
-    clf, X_test[:4], y_test[:4], feature_names=["mark", "left", "right"]
-)
-
-# %%
-# Each head by itself: heads may share the work, or read other steps.
-
-CLSAttentionDisplay.from_estimator(
-    clf, X_test[:4], y_test[:4], heads="each", feature_names=["mark", "left", "right"]
-)
+names = ["mark", "left", "right"]
+CLSAttentionDisplay.from_estimator(clf, X_test[:4], y_test[:4], feature_names=names)
 
 # %%
-# And over all sequences that it has not seen: how often is the step that [CLS] reads most the
-# marked one? Attention is an array, so this is a line of NumPy.
+# Each head on its own, for two of them. Heads may share the work, or read other steps.
 
-attention = clf.cls_attention(X_test)[:, -1].mean(1)  # (n_sequences, n_steps)
+CLSAttentionDisplay.from_estimator(clf, X_test[:2], y_test[:2], heads="each", feature_names=names)
+
+# %%
+# How often is the step with the highest attention the marked one, over all test sequences?
+# Attention is an array, so this takes a few lines of NumPy.
+
+attention = clf.cls_attention(X_test)[:, -1].mean(1)  # last block, mean of heads: (n, n_steps)
 marked = X_test[..., 0].argmax(1)
-share = attention[np.arange(len(marked)), marked]
+of_marked = attention[np.arange(len(marked)), marked]
 found = np.mean(attention.argmax(1) == marked)
 
 figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
-ax.hist(100 * share, bins=np.linspace(0, 100, 41), color="#0072B2")
-ax.axvline(100 / X.shape[1], color="k", linestyle=":", label="if all steps got the same")
+ax.hist(100 * of_marked, bins=np.linspace(0, 100, 41), color="#0072B2")
+ax.axvline(100 / X.shape[1], color="k", linestyle=":", label="uniform attention")
 ax.set(
     xlabel="attention to the marked step (%)",
     ylabel="sequences",
-    title=f"The marked step is read most in {found:.1%} of sequences",
+    title=f"The marked step has the highest attention in {found:.1%} of sequences",
 )
 ax.legend()
 plt.show()
