@@ -1,4 +1,4 @@
-"""What all figures share: colours, axes, legends, and the classifier in what they are given."""
+"""Colours, axes and legends of the figures, and the classifier inside a pipeline or a search."""
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -6,9 +6,8 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_cls._classifier import CLSTransformerClassifier
 from sklearn_cls._compat import check_matplotlib_support
 
-# Okabe and Ito's, told apart by everyone, with grey for their yellow, which is not seen on white;
-# on paper without colour, by marker or dash. The number of colours has no divisor in common with
-# those of markers and dashes: 56 and 40 pairs come before one comes again.
+# Okabe-Ito palette (colour-blind safe), yellow replaced by grey. The counts of colours, markers and
+# dashes are coprime: 8 colours x 7 markers give 56 styles, 8 colours x 5 dashes give 40.
 COLORS = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#999999",
 )  # fmt: skip
@@ -19,129 +18,154 @@ DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 
 
 def color_and_marker(i):
-    """Return the style of the i-th of several things."""
+    """Return the colour and the marker of the i-th class or curve."""
     return {"color": COLORS[i % len(COLORS)], "marker": MARKERS[i % len(MARKERS)]}
 
 
 def make_axes(display, ax, shape=(1, 1), size=(6.4, 4.8), **kwargs):
-    """Set and return `display.axes_`, of the shape (rows, columns): in `ax`, or a new figure.
+    """Set and return `display.axes_`, an array of Axes of shape (n_rows, n_columns).
 
-    `ax` is as many Axes as there are panels, or one that they share out. `size` is that of the
-    figure, in inches.
+    If `ax` is None, create a new figure of `size` inches. Otherwise `ax` has one Axes for each
+    panel, or is a single one, which is divided into the panels. `kwargs` go to `subplots`.
     """
     check_matplotlib_support(f"{type(display).__name__}.plot")
-    from matplotlib.axes import Axes
-
     if ax is None:
         import matplotlib.pyplot as plt
 
-        kwargs |= {"figsize": size, "layout": "constrained"}
-        _, axes = plt.subplots(*shape, squeeze=False, **kwargs)
+        _, axes = plt.subplots(*shape, squeeze=False, figsize=size, layout="constrained", **kwargs)
     else:
-        axes = np.array(ax, dtype=object)
-        for each in axes.flat:
-            if not isinstance(each, Axes):
-                raise TypeError(
-                    f"ax must be Axes, such as plt.subplots() gives, got {type(each).__name__}."
-                )
-        cell = axes.item().get_subplotspec() if axes.size == 1 else None
-        n_panels = np.prod(shape)
-        if axes.size == n_panels:
-            axes = axes.reshape(shape)
-        elif cell is not None:
-            axes.item().set_axis_off()
-            axes = cell.subgridspec(*shape).subplots(squeeze=False, **kwargs)
-        else:
-            wanted = "a single Axes"
-            if n_panels > 1:
-                wanted = (
-                    f"{n_panels} Axes, one for each panel, or one of plt.subplots() for all of them"
-                )
-            raise ValueError(f"ax must be {wanted}, got {axes.size}.")
+        axes = _arrange(_check_axes(ax), shape, **kwargs)
     display.axes_ = axes
     display.ax_ = axes[0, 0]
     display.figure_ = display.ax_.figure
     return axes
 
 
+def _check_axes(ax):
+    """Return Axes as an array."""
+    from matplotlib.axes import Axes
+
+    axes = np.array(ax, dtype=object)
+    for each in axes.flat:
+        if not isinstance(each, Axes):
+            raise TypeError(
+                f"ax must be Axes, for example from plt.subplots(), got {type(each).__name__}."
+            )
+    return axes
+
+
+def _arrange(axes, shape, **kwargs):
+    """Return the caller's Axes as an array of `shape`, after dividing a single one if needed."""
+    n_panels = np.prod(shape)
+    if axes.size == n_panels:
+        return axes.reshape(shape)
+    cell = axes.item().get_subplotspec() if axes.size == 1 else None
+    if cell is None:
+        expected = "a single Axes"
+        if n_panels > 1:
+            expected = f"{n_panels} Axes, one for each panel, or a single one from plt.subplots()"
+        raise ValueError(f"ax must be {expected}, got {axes.size}.")
+    axes.item().set_axis_off()
+    return cell.subgridspec(*shape).subplots(squeeze=False, **kwargs)
+
+
 def label_outer(axes):
-    """Leave labels between panels out, and return True, if they lie in rows and columns."""
-    # Matplotlib's own goes by the place in the figure: it would take from panels that a caller has
-    # laid out in another way the only labels they have.
-    cells = [[ax.get_subplotspec() for ax in row] for row in axes]
-    if any(cell is None for row in cells for cell in row):
-        return False
-    places = [[(cell.rowspan.start, cell.colspan.start) for cell in row] for row in cells]
-    n_rows, n_columns = axes.shape
-    top, left = places[0][0]
-    in_grid = (
-        places == [[(top + i, left + j) for j in range(n_columns)] for i in range(n_rows)]
-        and len({id(cell.get_gridspec()) for row in cells for cell in row}) == 1
-    )
-    if in_grid:
+    """Keep the labels of the left and lower panels only; return False if there is no grid.
+
+    `Axes.label_outer` goes by the position in the figure. It would remove the only labels of panels
+    that the caller has arranged differently.
+    """
+    is_grid = _is_grid(axes)
+    if is_grid:
         for ax in axes[:-1].flat:
             ax.tick_params(labelbottom=False)
             ax.set_xlabel("")
         for ax in axes[:, 1:].flat:
             ax.tick_params(labelleft=False)
             ax.set_ylabel("")
-    return in_grid
+    return is_grid
 
 
-def add_legend(ax, handles, *, is_own, side="right upper", inside="best", **kwargs):
-    """Explain `handles`, outside the axes wherever the layout of the figure makes room there."""
+def _is_grid(axes):
+    """Return whether the panels are adjacent cells of one grid, in the order of the array."""
+    cells = [[ax.get_subplotspec() for ax in row] for row in axes]
+    if any(cell is None for row in cells for cell in row):
+        return False
+    positions = [[(cell.rowspan.start, cell.colspan.start) for cell in row] for row in cells]
+    n_rows, n_columns = axes.shape
+    top, left = positions[0][0]
+    return (
+        positions == [[(top + i, left + j) for j in range(n_columns)] for i in range(n_rows)]
+        and len({id(cell.get_gridspec()) for row in cells for cell in row}) == 1
+    )
+
+
+def add_legend(ax, handles, *, is_new_figure, is_below=False, inside="best", **kwargs):
+    """Add a legend outside the axes, or `inside` if the layout of the figure leaves no space there.
+
+    A new figure is enlarged until the legend fits beside the axes, or below if `is_below`.
+    """
     if not handles:
         return
-    if is_own:
-        _add_legend_outside(ax.figure, handles, side, **kwargs)
+    if is_new_figure and is_below:
+        _add_legend_below(ax.figure, handles, **kwargs)
+    elif is_new_figure:
+        _add_legend_beside(ax.figure, handles, **kwargs)
     elif ax.figure.get_layout_engine() is not None:
         ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1), **kwargs)
     else:
         ax.legend(handles=handles, loc=inside, **kwargs)
 
 
-def _add_legend_outside(figure, handles, side, **kwargs):
-    """Explain `handles` beside the axes, and make the figure as large as that takes."""
-
-    def size_of(legend):
-        box = legend.get_window_extent()
-        return box.width / figure.dpi, box.height / figure.dpi
-
+def _add_legend_below(figure, handles, **kwargs):
+    """Add a legend below the axes, in as many columns as fit."""
     width, height = figure.get_size_inches()
-    if side.startswith("lower"):
-        for n_columns in range(len(handles), 0, -1):
-            legend = figure.legend(
-                handles=handles, loc=f"outside {side}", ncols=n_columns, **kwargs
-            )
-            if size_of(legend)[0] < width or n_columns == 1:
-                break
-            legend.remove()
-        below = size_of(legend)
-        figure.set_size_inches(max(width, below[0] + 0.1), height + max(0, below[1] - 0.4))
-    else:
-        beside = figure.legend(handles=handles, loc=f"outside {side}", **kwargs)
-        more = max(0, size_of(beside)[0] - width / 4)
-        figure.set_size_inches(width + more, max(height, size_of(beside)[1] + 0.2))
+    for n_columns in range(len(handles), 0, -1):
+        legend = figure.legend(
+            handles=handles, loc="outside lower center", ncols=n_columns, **kwargs
+        )
+        legend_width, legend_height = _size_in_inches(legend)
+        if legend_width < width or n_columns == 1:
+            break
+        legend.remove()
+    figure.set_size_inches(max(width, legend_width + 0.1), height + max(0, legend_height - 0.4))
+
+
+def _add_legend_beside(figure, handles, **kwargs):
+    """Add a legend on the right of the axes."""
+    width, height = figure.get_size_inches()
+    legend = figure.legend(handles=handles, loc="outside right upper", **kwargs)
+    legend_width, legend_height = _size_in_inches(legend)
+    figure.set_size_inches(
+        width + max(0, legend_width - width / 4), max(height, legend_height + 0.2)
+    )
+
+
+def _size_in_inches(legend):
+    box = legend.get_window_extent()
+    return box.width / legend.figure.dpi, box.height / legend.figure.dpi
 
 
 def steps_and_classifier(estimator):
-    """Return a fitted classifier and the steps before it, None if there are none.
+    """Return the steps before a fitted classifier as a Pipeline, or None, and the classifier.
 
-    Of a search it is the best estimator, of a pipeline the last step, and so on within.
+    A search stands for its best estimator. Pipelines and searches may be nested.
     """
     from sklearn.pipeline import Pipeline
 
     check_is_fitted(estimator)
     if hasattr(estimator, "cv_results_") and not hasattr(estimator, "best_estimator_"):
         raise ValueError(
-            f"estimator is a {type(estimator).__name__} that has kept no model, as "
+            f"{type(estimator).__name__} has no best_estimator_ because of "
             f"refit={estimator.refit!r}; fit it with refit=True."
         )
     if hasattr(estimator, "best_estimator_"):
         return steps_and_classifier(estimator.best_estimator_)
     if isinstance(estimator, Pipeline):
-        before, classifier = steps_and_classifier(estimator[-1])
-        steps = [*estimator.steps[:-1], *([] if before is None else [("within", before)])]
+        inner_steps, classifier = steps_and_classifier(estimator[-1])
+        steps = estimator.steps[:-1]
+        if inner_steps is not None:
+            steps = [*steps, ("inner", inner_steps)]
         return Pipeline(steps) if steps else None, classifier
     if not isinstance(estimator, CLSTransformerClassifier):
         raise TypeError(

@@ -1,4 +1,6 @@
-"""The figure of what value [CLS] should have."""
+"""The figure of the scores of the [CLS] strategies in a search."""
+
+from collections import namedtuple
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -8,11 +10,15 @@ from sklearn_cls._display.axes import color_and_marker, make_axes
 from sklearn_cls._network.cls_token import CLS_STRATEGIES
 from sklearn_cls._network.encoder import POOLINGS
 
-ARMS = (*CLS_STRATEGIES, *(pooling for pooling in POOLINGS if pooling != "cls"))
+# A pooling other than "cls" has no token, and is drawn like one more strategy.
+STRATEGIES = (*CLS_STRATEGIES, *(pooling for pooling in POOLINGS if pooling != "cls"))
+
+# Names of the parameters in a search, with the prefix that they have in a pipeline.
+Names = namedtuple("Names", ("strategy", "pooling", "depth"))
 
 
 class StrategyDisplay:
-    """Scores of the strategies for the value of [CLS], by depth, from a search.
+    """Scores of the [CLS] strategies by depth, from a search.
 
     It is recommended to use :meth:`from_estimator`. All parameters are stored as attributes.
 
@@ -22,13 +28,13 @@ class StrategyDisplay:
         Values of `cls_strategy`, or of `pooling` if that is not "cls".
 
     depths : list of int of length n_depths or None
-        Values of `depth`. None if there is only one, which has no axis.
+        Values of `depth`. If None, there is one depth, and the strategies are on the x-axis.
 
     scores : ndarray of shape (n_strategies, n_depths, n_folds)
         Test scores. NaN is drawn as a gap.
 
     score_name : str, default="score"
-        Label of the axis.
+        Label of the y-axis.
 
     Attributes
     ----------
@@ -39,7 +45,7 @@ class StrategyDisplay:
         Axes with the scores.
 
     figure_ : matplotlib Figure
-        The figure they are in.
+        Figure that contains the axes.
 
     Examples
     --------
@@ -63,18 +69,18 @@ class StrategyDisplay:
 
     @classmethod
     def from_estimator(cls, estimator, *, metric=None, ax=None):
-        """Draw what a search over `cls_strategy` found.
+        """Draw the scores of a search over `cls_strategy`.
 
         Parameters
         ----------
         estimator : GridSearchCV or another with `cv_results_`
-            A fitted search over `cls_strategy`, and `depth` or not, of a
-            :class:`CLSTransformerClassifier` or of a pipeline with one. Where `pooling` is "mean",
-            "max" or "attention" it is drawn in place of the strategy, which makes no difference
-            there. Of other parameters, those with the best mean score are drawn.
+            A fitted search over `cls_strategy` and optionally `depth`, of a
+            :class:`CLSTransformerClassifier` or of a Pipeline with one. Candidates whose `pooling`
+            is "mean", "max" or "attention" use no token, and are drawn by pooling instead. If other
+            parameters were searched too, the candidate with the best mean score is drawn.
 
         metric : str, default=None
-            Of a search with several metrics, the one to draw. None is that of `refit`.
+            Metric to draw if the search has several. If None, that of `refit`.
 
         ax : matplotlib Axes, default=None
             Axes to draw on. If None, a new figure is created.
@@ -87,59 +93,25 @@ class StrategyDisplay:
         Raises
         ------
         ValueError
-            If `cls_strategy` was not searched, or there is no such metric.
+            If `cls_strategy` was not searched, or the metric does not exist.
+
         TypeError
             If `estimator` is not a search.
+
         NotFittedError
             If the search is not fitted.
         """
         check_matplotlib_support("StrategyDisplay.from_estimator")
-        check_is_fitted(estimator)
-        if not hasattr(estimator, "cv_results_"):
-            raise TypeError(
-                "estimator must be a fitted search, such as GridSearchCV, got "
-                f"{type(estimator).__name__}."
-            )
-        results = estimator.cv_results_
-        searched = sorted({key for params in results["params"] for key in params})
-        found = [key for key in searched if key.rpartition("__")[2] == "cls_strategy"]
-        if not found:
-            raise ValueError(
-                f"cls_strategy is not among the parameters searched, {', '.join(searched)}; add "
-                "'cls_strategy': ['learned', 'zeros', 'fixed', 'random'] to the grid."
-            )
-        of_strategy = found[0]
-        of_pooling, of_depth = (
-            of_strategy.removesuffix("cls_strategy") + name for name in ("pooling", "depth")
-        )
+        names = _check_search(estimator)
         metric = _check_metric(estimator, metric)
-        folds = np.stack(
-            [results[f"split{i}_test_{metric}"] for i in range(estimator.n_splits_)], axis=-1
-        )
-        means = np.nan_to_num(results[f"mean_test_{metric}"], nan=-np.inf)
-        default = estimator.estimator.get_params()
-        best, drawn = {}, []
-        for i in np.argsort(-means, kind="stable"):
-            params = results["params"][i]
-            pooling = params.get(of_pooling, default.get(of_pooling, "cls"))
-            strategy = params.get(of_strategy) if pooling == "cls" else pooling
-            if strategy in ARMS:
-                cell = strategy, params.get(of_depth, default.get(of_depth))
-                best.setdefault(cell, folds[i])
-                drawn.append(params)
-        strategies = [s for s in ARMS if any(s == cell[0] for cell in best)]
+        best, candidates = _best_candidates(estimator, names, metric)
+        strategies = [name for name in STRATEGIES if name in {strategy for strategy, _ in best}]
         depths = sorted({depth for _, depth in best})
-        missing = np.full(folds.shape[1], np.nan)
-        scores = [[best.get((s, depth), missing) for depth in depths] for s in strategies]
-        others = [
-            key.rpartition("__")[2]
-            for key in searched
-            if key not in (of_strategy, of_pooling, of_depth)
-            and len({repr(params.get(key)) for params in drawn}) > 1
-        ]
-        name = _score_name(estimator, metric) + (f", best {', '.join(others)}" if others else "")
-        depths = depths if of_depth in searched else None
-        return cls(strategies, depths, np.array(scores), score_name=name).plot(ax=ax)
+        missing = np.full(estimator.n_splits_, np.nan)
+        scores = [[best.get((name, depth), missing) for depth in depths] for name in strategies]
+        depths = depths if names.depth in _searched(estimator) else None
+        score_name = _score_name(estimator, metric, names, candidates)
+        return cls(strategies, depths, np.array(scores), score_name=score_name).plot(ax=ax)
 
     def plot(self, ax=None):
         """Draw mean and standard deviation over folds.
@@ -155,36 +127,60 @@ class StrategyDisplay:
             Object that stores what is drawn.
         """
         axis = make_axes(self, ax)[0, 0]
-        n, n_depths, n_folds = self.scores.shape
-        means, deviations = self.scores.mean(axis=-1), self.scores.std(axis=-1)
+        n_strategies, n_depths, n_folds = self.scores.shape
         self.errorbars_ = []
         for i, strategy in enumerate(self.strategies):
-            # Side by side, so that bars stay apart.
-            x = np.arange(n_depths) + 0.08 * (i - (n - 1) / 2) if self.depths is not None else [i]
-            style = color_and_marker(ARMS.index(strategy) if strategy in ARMS else i)
+            x = [i]
+            if self.depths is not None:
+                # Strategies are moved apart, so that the error bars do not overlap.
+                x = np.arange(n_depths) + 0.08 * (i - (n_strategies - 1) / 2)
+            means, stds = self.scores[i].mean(axis=-1), self.scores[i].std(axis=-1)
+            style = color_and_marker(STRATEGIES.index(strategy) if strategy in STRATEGIES else i)
             self.errorbars_.append(
-                axis.errorbar(x, means[i], deviations[i], **style, capsize=3, label=strategy)
+                axis.errorbar(x, means, stds, **style, capsize=3, label=strategy)
             )
-        of = (
-            "cls_strategy" if set(self.strategies) <= set(CLS_STRATEGIES) else "strategy or pooling"
-        )
+        are_tokens = set(self.strategies) <= set(CLS_STRATEGIES)
+        name = "cls_strategy" if are_tokens else "strategy or pooling"
         axis.set_title("Value of the [CLS] token")
-        axis.set_ylabel(f"{self.score_name}\nmean ± deviation over {n_folds} folds")
+        axis.set_ylabel(f"{self.score_name}\nmean ± standard deviation, {n_folds} folds")
         if self.depths is None:
-            axis.set_xticks(range(n), self.strategies)
-            axis.set(xlabel=of, xlim=(-0.5, n - 0.5))
+            axis.set_xticks(range(n_strategies), self.strategies)
+            axis.set(xlabel=name, xlim=(-0.5, n_strategies - 0.5))
         else:
             axis.set_xticks(range(n_depths), self.depths)
             axis.set(xlabel="depth (blocks)", xlim=(-0.5, n_depths - 0.5))
-            axis.legend(title=of)
+            axis.legend(title=name)
         return self
 
 
+def _searched(search):
+    """Return the names of all searched parameters, sorted."""
+    return sorted({name for params in search.cv_results_["params"] for name in params})
+
+
+def _check_search(estimator):
+    """Return the names of the parameters in a fitted search over `cls_strategy`."""
+    check_is_fitted(estimator)
+    if not hasattr(estimator, "cv_results_"):
+        raise TypeError(
+            "estimator must be a fitted search, for example GridSearchCV, got "
+            f"{type(estimator).__name__}."
+        )
+    searched = _searched(estimator)
+    found = [name for name in searched if name.rpartition("__")[2] == "cls_strategy"]
+    if not found:
+        raise ValueError(
+            f"cls_strategy is not among the searched parameters ({', '.join(searched)}); add "
+            "'cls_strategy': ['learned', 'zeros', 'fixed', 'random'] to the grid."
+        )
+    prefix = found[0].removesuffix("cls_strategy")
+    return Names(found[0], prefix + "pooling", prefix + "depth")
+
+
 def _check_metric(search, metric):
-    """Return the name of the scores in `cv_results_`."""
-    names = [
-        key.removeprefix("mean_test_") for key in search.cv_results_ if key.startswith("mean_test_")
-    ]
+    """Return the name of the metric in `cv_results_`."""
+    prefix = "mean_test_"
+    names = [key.removeprefix(prefix) for key in search.cv_results_ if key.startswith(prefix)]
     if metric is None:
         metric = names[0] if len(names) == 1 else search.refit
         metric = metric if metric in names else None
@@ -193,10 +189,37 @@ def _check_metric(search, metric):
     return metric
 
 
-def _score_name(search, metric):
-    """Return what the scores are."""
-    if metric != "score":
-        return metric
-    if search.scoring is None:
-        return "accuracy"
-    return search.scoring if isinstance(search.scoring, str) else "score"
+def _best_candidates(search, names, metric):
+    """Return the fold scores of the best candidate by (strategy, depth), and all candidates.
+
+    The candidates are the parameters of those that have a strategy or a pooling to be drawn.
+    """
+    results = search.cv_results_
+    scores = [results[f"split{i}_test_{metric}"] for i in range(search.n_splits_)]
+    scores = np.stack(scores, axis=-1)  # (n_candidates, n_folds)
+    means = np.nan_to_num(results[f"mean_test_{metric}"], nan=-np.inf)
+    default = search.estimator.get_params()
+    best, candidates = {}, []
+    for i in np.argsort(-means, kind="stable"):
+        params = results["params"][i]
+        pooling = params.get(names.pooling, default.get(names.pooling, "cls"))
+        strategy = params.get(names.strategy) if pooling == "cls" else pooling
+        if strategy in STRATEGIES:
+            depth = params.get(names.depth, default.get(names.depth))
+            best.setdefault((strategy, depth), scores[i])
+            candidates.append(params)
+    return best, candidates
+
+
+def _score_name(search, metric, names, candidates):
+    """Return the name of the score, and of the other parameters that differ among candidates."""
+    name = metric
+    if metric == "score":
+        name = search.scoring if isinstance(search.scoring, str) else "score"
+        name = "accuracy" if search.scoring is None else name
+    others = [
+        other.rpartition("__")[2]
+        for other in _searched(search)
+        if other not in names and len({repr(params.get(other)) for params in candidates}) > 1
+    ]
+    return f"{name}, best {', '.join(others)}" if others else name
