@@ -1,9 +1,11 @@
-"""The estimator: parameters, `fit`, and what a fitted model answers.
+"""The estimator: parameters, `fit`, and the methods of a fitted model.
 
-What imports skorch is imported where something is trained: importing it takes longer than all else.
+skorch and the packages that need it are imported lazily: skorch dominates the import time.
 """
 
+import warnings
 from contextlib import contextmanager
+from copy import copy
 from numbers import Integral, Real
 
 import numpy as np
@@ -14,6 +16,7 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
+from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cls._compat import (
@@ -21,20 +24,23 @@ from sklearn_cls._compat import (
     Interval,
     StrOptions,
     fit_context,
+    init_callback_context,
     with_callbacks,
 )
 from sklearn_cls._data.sequences import check_sequences
 from sklearn_cls._data.targets import check_labels, check_targets, stratified_split
 from sklearn_cls._network.cls_token import CLS_STRATEGIES
-from sklearn_cls._network.embedding import EMBEDDINGS, POSITIONS
-from sklearn_cls._network.encoder import ACTIVATIONS, POOLINGS
-from sklearn_cls._torch.device import gradients, resolve_device
+from sklearn_cls._network.embedding import EMBEDDINGS
+from sklearn_cls._network.encoder import POOLINGS
+from sklearn_cls._network.positions import POSITIONS
+from sklearn_cls._torch.device import gradients_enabled, resolve_device
 from sklearn_cls._torch.random import draw_seed
-from sklearn_cls._training.auto import check_consistency, plan_network, plan_training
+from sklearn_cls._training.auto import check_consistency, network_params, training_params
 from sklearn_cls._version import DOCUMENTATION
 
 AT_LEAST_1 = Interval(Integral, 1, None, closed="left")
 AUTO = StrOptions({"auto"})
+LEARNED_WITHOUT_UNDERSCORE = ("_fitted_on_2d",)  # attributes that `fit` sets, besides `*_`
 
 
 class CLSTransformerClassifier(
@@ -44,137 +50,131 @@ class CLSTransformerClassifier(
     ClassifierMixin,
     BaseEstimator,
 ):
-    """Transformer classifier of sequences that reads each into one [CLS] vector.
+    """Transformer encoder that classifies sequences by the embedding of a [CLS] token.
 
-    A [CLS] token is put before the steps of a sequence, a transformer encoder lets it read them,
-    and a linear layer classifies what it read. Sequences may be multivariate, of unequal
-    length and have missing values. `transform` gives the [CLS] vector, `cls_attention` what
-    [CLS] reads.
+    A [CLS] token is prepended to the steps of a sequence, a transformer encoder lets it attend to
+    them, and a linear layer classifies its output. Sequences may be multivariate, of unequal
+    length, and have missing values. `transform` returns the [CLS] embedding, `cls_attention` the
+    attention of [CLS] to each step.
 
     Parameters
     ----------
     cls_strategy : {"learned", "zeros", "fixed", "random"}, default="learned"
-        Where the value of the [CLS] token comes from: a parameter that is trained; zeros; one
-        normal draw that stays; a normal draw for every sequence of every training batch, and
-        one draw of the fitted seed for all predictions. Only used if `pooling` is "cls".
+        Value of the [CLS] token: a trained parameter; zeros; one normal sample that stays fixed; or
+        a new normal sample for every sequence of every training batch, and one that depends on the
+        seed for all predictions. Only used if `pooling` is "cls".
 
     pooling : {"cls", "mean", "max", "attention"}, default="cls"
-        How the encoder's output becomes one vector: the [CLS] token; the mean or the maximum
-        over steps, without a token; a learned query that joins in the last block only.
+        How the output of the encoder becomes one vector: the [CLS] token; the mean or the maximum
+        over steps, without a token; or a learned query that joins in the last block only.
 
     depth : int, default=2
-        Number of encoder blocks. The last one costs next to nothing with `pooling="cls"`.
+        Number of encoder blocks. With `pooling="cls"`, the last block costs next to nothing.
 
     d_model : int, default=64
-        Width of the tokens and of what `transform` returns, a multiple of `n_heads`.
+        Size of the tokens and of the embedding that `transform` returns, a multiple of `n_heads`.
 
     n_heads : int, default=4
-        Attention heads. Below 16 entries a head (`d_model / n_heads`) attention gets slow.
+        Number of attention heads. Attention is slow if `d_model / n_heads` is below 16.
 
     dim_feedforward : int, default=128
-        Width of the hidden layer in each block.
+        Size of the hidden layer in each block.
 
     dropout : float in [0, 1), default=0.1
-        Dropout rate of tokens, residuals and the feed-forward, to the nearest 1/256; attention
-        weights have none.
-
-    activation : {"gelu", "relu", "silu"}, default="gelu"
-        Of the feed-forward.
+        Dropout rate of tokens, residual branches and the hidden layer, rounded to a multiple of
+        1/256. Attention weights have no dropout.
 
     embedding : {"linear", "conv"}, default="conv"
-        What a token is made of: the steps of its patch as they are, or what two convolutions
-        with batch norm find around it.
+        How a patch of steps becomes a token: a linear layer, or two convolutions with batch norm,
+        which also see the neighbouring steps, followed by a linear layer.
 
     patch_size : int or "auto", default="auto"
-        Steps a token. "auto" is the least that cuts a training sequence of median length into
-        at most 64 tokens.
+        Number of steps per token. "auto" is the smallest that cuts a training sequence of median
+        length into at most 64 tokens.
 
     positions : {"sinusoidal", "learned", "rope"} or None, default="sinusoidal"
-        How tokens know their place: added sinusoids of half the usual height, added parameters
-        (then no sequence may be longer than the longest seen in `fit`), or rotations of queries
-        and keys. None is for sets, whose order says nothing. [CLS] has no position.
+        Position encoding: fixed sinusoids or learned vectors that are added to the tokens, or
+        rotations of queries and keys. With "learned", no sequence may be longer than the longest
+        one in `fit`. Use None if the order of the steps carries no information. [CLS] has no
+        position.
 
     standardize : bool, default=True
-        Scale each feature by the mean and deviation of the training data, inside the network.
-        If in a tenth of the sequences some feature varies a hundred times less than in all, each
-        sequence is shown to the network by its own mean and deviation too.
+        Whether to scale each feature by the mean and the standard deviation of the training data,
+        inside the network. If in at least a tenth of the sequences the standard deviation of some
+        feature is below 1 % of its standard deviation over all sequences, instance-normalized
+        features are added as inputs.
 
     max_epochs : int or "auto", default="auto"
-        Passes over the training data. "auto" is what makes 600 updates, in batches below 32
-        more (850 of 16, 1200 of 8), and at least 10.
+        Number of passes over the training data. "auto" makes 600 updates, more with batches below
+        32 (850 with batches of 16, 1200 with batches of 8), and at least 10 epochs.
 
     batch_size : int or "auto", default="auto"
-        Sequences an update. "auto" is a power of 2 near a tenth of the training sequences, from
-        8 to 128. Batches are of nearly equal size.
+        Number of sequences per update. "auto" is a power of 2 near a tenth of the training
+        sequences, from 8 to 128. All batches of an epoch have nearly the same size.
 
     lr : float or "auto", default="auto"
-        Peak step size of AdamW, reached after `warmup_fraction` of all updates and lowered along
-        half a cosine to 0. "auto" is 2e-3 for batches of 16, with the root of the batch size
-        1.4e-3 to 5.7e-3 for 8 to 128, times 64 / `d_model` in a network wider than 64. Too
-        high shows as a loss that jumps; halve it.
+        Peak learning rate of AdamW. It rises linearly during the first tenth of all updates, then
+        falls along half a cosine to 0. "auto" is 2e-3 for batches of 16 and grows with the square
+        root of the batch size (1.4e-3 for 8, 5.7e-3 for 128); it is multiplied by 64 / `d_model` in
+        networks wider than 64. If the loss jumps, halve it.
 
     weight_decay : float, default=0.01
-        Decoupled weight decay of the matrices; biases, norms, positions and [CLS] have none.
-
-    warmup_fraction : float in [0, 1), default=0.1
-        Share of all updates in which the step size rises.
+        Decoupled weight decay of the weight matrices; biases, norms, positions and [CLS] have none.
 
     label_smoothing : float in [0, 1), default=0.1
-        Share of each target that is spread evenly over the classes.
+        Fraction of each target that is distributed evenly over all classes.
 
     augment : bool, default=True
-        Vary the training sequences: play each at a random, changing speed, and replace a stretch
-        of half of them by that of another sequence, whose class then gets this share of the
-        target. False where speed itself, or a single step, decides the class, where steps are
-        codes, and for sets.
+        Whether to augment the training sequences by time warping (a random, smoothly changing
+        speed) and, half of them, by CutMix along time (a stretch is replaced by that of another
+        sequence, and the target is mixed accordingly). Use False if the speed or a single step
+        decides the class, if steps are categorical codes, and for sets.
 
     class_weight : dict, "balanced" or None, default=None
-        Weight of each class in the loss, multiplied with `sample_weight`. "balanced" weights
-        classes inversely to their frequency.
+        Weight of each class in the loss, multiplied by `sample_weight`. "balanced" weights classes
+        inversely to their frequency.
 
     early_stopping : bool, default=False
-        Hold out some training sequences and stop when the loss on them has not fallen for
+        Whether to hold out a validation set and stop when its loss has not decreased for
         `n_iter_no_change` epochs. The weights of the best epoch are restored.
 
     validation_fraction : float in (0, 1), default=0.1
-        Share of the training sequences held out to decide when to stop, split by class.
-        Only used if `early_stopping` is True.
+        Fraction of the training sequences to hold out, stratified by class. Only used if
+        `early_stopping` is True.
 
     n_iter_no_change : int, default=10
-        Epochs without improvement before stopping. Only used if `early_stopping` is True.
+        Number of epochs without improvement before stopping. Only used if `early_stopping` is True.
 
     warm_start : bool, default=False
-        Start `fit` from the weights of the previous one. Classes, features and the parameters
-        of the architecture must be the same; inputs are standardised as they were there.
+        Whether `fit` continues from the weights of the previous call. Classes, features and the
+        parameters of the architecture must be the same; inputs are standardized as before.
 
     device : str or torch.device, default="auto"
-        "auto" is CUDA if there is any, else the CPU; or "cpu", "cuda", "cuda:1", "mps". With
-        several CUDA devices, parallel workers of a search take them in turn.
+        "cpu", "cuda", "cuda:1" or "mps"; "auto" is CUDA if available, otherwise the CPU. With
+        several CUDA devices, the workers of a parallel search take them in turn.
 
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        "auto" is bfloat16 autocast on CUDA that has it, float32 elsewhere.
-
-    compile : bool, default=False
-        Whether to train with blocks compiled by :func:`torch.compile`, which takes up to a minute
-        before the first epoch is done and needs a C++ compiler, on CUDA Triton: for long fits of
-        deep and wide networks on a GPU. On the CPU nothing is gained.
+        Precision of the forward pass. "auto" is bfloat16 autocast on CUDA devices that support it,
+        and float32 elsewhere.
 
     n_jobs : int or None, default=None
-        Torch threads of this estimator; -1 is one per core. None is one for every 131,072 numbers
-        that the tokens of a training batch hold (sequences x tokens x `d_model`), at least one
-        and at most as many as torch is set to: small batches gain nothing by more. Predictions
-        count the tokens of all sequences, and compute batches of them side by side.
+        Number of torch threads; -1 uses all cores. None chooses one thread per 131,072 elements
+        (sequences x tokens x `d_model`) of a training batch, at least one and at most
+        `torch.get_num_threads()`: more threads do not speed up smaller batches. Prediction counts
+        the elements of all sequences, and each thread computes other batches.
 
-    callbacks : list of skorch callbacks or None, default=None
-        Called while training, see :mod:`skorch.callbacks`. They are kept as they are, and one
-        that asks to stop ends the training. Scikit-learn's own go to `set_callbacks`.
+    callbacks : list of callbacks or None, default=None
+        Callbacks of skorch (see :mod:`skorch.callbacks`), tuples of a name and one of them, and
+        callbacks of scikit-learn 1.9 or newer, such as :class:`sklearn.callback.ProgressBar`, which
+        see every epoch of `fit`. Training ends if one of them asks for it. A progress bar of a
+        whole search belongs to the search.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of everything random: weights, dropout, the token, batches, the validation split.
-        An int repeats a fit bit by bit, given the same device and number of threads.
+        Seed of weights, dropout, [CLS] token, batches, augmentation and validation split. With an
+        int, fits are equal bit by bit on the same device and number of threads.
 
     verbose : int, default=0
-        1 shows a progress bar with epoch, loss and time left.
+        1 shows a progress bar with epoch, loss and remaining time.
 
     Attributes
     ----------
@@ -182,30 +182,31 @@ class CLSTransformerClassifier(
         Class labels, sorted.
 
     n_features_in_ : int
-        Features of a step; for a 2-D X its number of columns, which are the steps.
+        Number of features per step; for a 2-D X, its number of columns, which are the steps.
 
     feature_names_in_ : ndarray of shape (n_features,)
         Column names, if X was a data frame.
 
     n_iter_ : int
-        Epochs trained.
+        Number of epochs.
 
-    history_ : list of dict
-        For each epoch its "train_loss", on what `augment` made, "lr" at its end and "dur" in
-        seconds, with early stopping "valid_loss" and "valid_accuracy", and whether a loss was the
-        "_best" so far.
+    history_ : dict of list
+        One value per epoch for each of "epoch", "train_loss" (on augmented sequences), "lr" at the
+        end of the epoch and "dur" in seconds; with early stopping also "valid_loss" and
+        "valid_accuracy"; and whether a loss was the "_best" so far. Callbacks may add more; where
+        they recorded nothing, the value is None.
 
     loss_curve_ : list of float
         Training loss of each epoch.
 
     net_ : skorch.NeuralNetClassifier
-        What trained the network.
+        The skorch net that trained the network.
 
     module_ : torch.nn.Module
         The network.
 
     device_ : torch.device
-        Where the network is.
+        Device of the network.
 
     See Also
     --------
@@ -213,10 +214,10 @@ class CLSTransformerClassifier(
 
     Notes
     -----
-    The encoder is that of [1]_, read at a [CLS] token as in [2]_. The last block computes the [CLS]
-    row only, with the same result as the whole encoder, as the page "How it works" derives. Sums in
-    float32 depend on their order, so that the same sequence in another batch may give probabilities
-    that differ in the last digits.
+    The encoder follows [1]_, the [CLS] token [2]_. The last block computes the [CLS] token only,
+    with the same result as the full encoder; the page "How it works" derives it. float32 sums
+    depend on their order: the probabilities of a sequence may differ in the last digits between
+    batches.
 
     References
     ----------
@@ -238,7 +239,7 @@ class CLSTransformerClassifier(
     (450, 64)
     """
 
-    _parameter_constraints = {  # noqa: RUF012 - scikit-learn reads it from the class
+    _parameter_constraints = {  # noqa: RUF012
         "cls_strategy": [StrOptions(set(CLS_STRATEGIES))],
         "pooling": [StrOptions(set(POOLINGS))],
         "depth": [AT_LEAST_1],
@@ -246,7 +247,6 @@ class CLSTransformerClassifier(
         "n_heads": [AT_LEAST_1],
         "dim_feedforward": [AT_LEAST_1],
         "dropout": [Interval(Real, 0, 1, closed="left")],
-        "activation": [StrOptions(set(ACTIVATIONS))],
         "embedding": [StrOptions(set(EMBEDDINGS))],
         "patch_size": [AT_LEAST_1, AUTO],
         "positions": [StrOptions(set(POSITIONS)), None],
@@ -255,7 +255,6 @@ class CLSTransformerClassifier(
         "batch_size": [AT_LEAST_1, AUTO],
         "lr": [Interval(Real, 0, None, closed="neither"), AUTO],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "warmup_fraction": [Interval(Real, 0, 1, closed="left")],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "augment": ["boolean"],
         "class_weight": [StrOptions({"balanced"}), dict, None],
@@ -265,14 +264,16 @@ class CLSTransformerClassifier(
         "warm_start": ["boolean"],
         "device": [str, torch.device],
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
-        "compile": ["boolean"],
         "n_jobs": [AT_LEAST_1, Interval(Integral, None, -1, closed="right"), None],
         "callbacks": [list, tuple, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
 
-    # Where the diagram of scikit-learn links to.
+    # A path is not sample metadata: there is no `set_fit_request(checkpoint=...)`.
+    __metadata_request__fit = {"checkpoint": UNUSED}  # noqa: RUF012
+
+    # The documentation that scikit-learn's diagrams link to.
     _doc_link_module = "sklearn_cls"
     _doc_link_template = DOCUMENTATION + "generated/{estimator_module}.{estimator_name}.html"
 
@@ -286,7 +287,6 @@ class CLSTransformerClassifier(
         n_heads=4,
         dim_feedforward=128,
         dropout=0.1,
-        activation="gelu",
         embedding="conv",
         patch_size="auto",
         positions="sinusoidal",
@@ -295,7 +295,6 @@ class CLSTransformerClassifier(
         batch_size="auto",
         lr="auto",
         weight_decay=0.01,
-        warmup_fraction=0.1,
         label_smoothing=0.1,
         augment=True,
         class_weight=None,
@@ -305,7 +304,6 @@ class CLSTransformerClassifier(
         warm_start=False,
         device="auto",
         precision="auto",
-        compile=False,
         n_jobs=None,
         callbacks=None,
         random_state=None,
@@ -318,7 +316,6 @@ class CLSTransformerClassifier(
         self.n_heads = n_heads
         self.dim_feedforward = dim_feedforward
         self.dropout = dropout
-        self.activation = activation
         self.embedding = embedding
         self.patch_size = patch_size
         self.positions = positions
@@ -327,7 +324,6 @@ class CLSTransformerClassifier(
         self.batch_size = batch_size
         self.lr = lr
         self.weight_decay = weight_decay
-        self.warmup_fraction = warmup_fraction
         self.label_smoothing = label_smoothing
         self.augment = augment
         self.class_weight = class_weight
@@ -337,7 +333,6 @@ class CLSTransformerClassifier(
         self.warm_start = warm_start
         self.device = device
         self.precision = precision
-        self.compile = compile
         self.n_jobs = n_jobs
         self.callbacks = callbacks
         self.random_state = random_state
@@ -348,30 +343,31 @@ class CLSTransformerClassifier(
     def fit(self, X, y, sample_weight=None, checkpoint=None):
         """Train on sequences.
 
-        Ctrl-C ends the training with a warning and a usable model: of the best epoch with
-        `early_stopping`, and otherwise of the last update. Before the first epoch is done it
-        is raised, and the estimator is as it was.
+        Ctrl-C ends training with a warning and leaves a usable model: the best epoch with
+        `early_stopping`, otherwise the last update. Before the end of the first epoch,
+        KeyboardInterrupt is raised and the estimator is unchanged.
 
-        If a GPU has not enough memory for a batch, it is computed in parts, with a warning.
+        If a batch does not fit into the memory of a GPU, it is computed in micro-batches, with a
+        warning.
 
         Parameters
         ----------
         X : array-like of shape (n_sequences, n_steps, n_features) or (n_sequences, n_steps), \
                 or list of arrays of shape (n_steps_i, n_features) or (n_steps_i,)
-            The sequences. NaN is a missing value, and steps that are all NaN at the end of a
-            sequence are padding. A memory map is read batch by batch.
+            Sequences. NaN is a missing value, and trailing steps that are all NaN are padding. A
+            memory map is read batch by batch.
 
         y : array-like of shape (n_sequences,)
             Class labels.
 
         sample_weight : array-like of shape (n_sequences,), default=None
-            How much the loss of each sequence counts; one of weight 0 is left out.
+            Weight of each sequence in the loss; sequences of weight 0 are left out.
 
         checkpoint : str, path-like or None, default=None
-            A file for a long fit. It is written whole after every epoch, of short ones every 5
-            seconds, and removed when the fit is done. After a crash, the same call goes on
-            from there, and ends, on the same machine and number of threads, with the weights of
-            a fit that was never interrupted. `n_jobs`, `verbose` and `callbacks` may be others.
+            Path of a file that lets a long fit survive a crash. It is written at the end of an
+            epoch, at most every 5 seconds, and deleted when the fit is finished. After a crash, the
+            same call resumes from it and, on the same machine and number of threads, ends with the
+            weights of an uninterrupted fit. `n_jobs`, `verbose` and `callbacks` may differ.
 
         Returns
         -------
@@ -381,51 +377,58 @@ class CLSTransformerClassifier(
         Raises
         ------
         ValueError
-            If a parameter, X, y or `sample_weight` is not as described, if `checkpoint` is of
-            other data or parameters, or if the loss or a weight is no longer finite. The
-            estimator is then as it was.
+            If a parameter, X, y or `sample_weight` is invalid, if `checkpoint` belongs to other
+            data or parameters, or if training diverges. The estimator is then unchanged.
         OSError
-            If the first checkpoint cannot be written; a later one is a warning.
+            If the first checkpoint cannot be written. For later ones this is a warning.
         """
         from sklearn_cls._persistence.checkpoint import open_checkpoint
         from sklearn_cls._training.callbacks import EpochBar, ScikitLearnCallbacks, early_stopping
 
         bar = EpochBar()
-        with _unchanged_on_error(self), gradients(), bar:
-            start = getattr(self, "net_", None) if self.warm_start else None
-            device, callbacks = self._check_consistency(start)
-            sequences = check_sequences(self, X, reset=start is None, max_length=_reach(start))
-            classes = None if start is None else self.classes_
-            self.classes_, data = check_targets(self, sequences, y, sample_weight, classes)
-            checkpoint = open_checkpoint(checkpoint, self, data, device, start)
-            seed = draw_seed(self.random_state, 0 if start is None else start.n_epochs_so_far)
-            seed = checkpoint.seed_of(seed)
+        with _unchanged_on_error(self), gradients_enabled(), bar:
+            warm_start_net = getattr(self, "net_", None) if self.warm_start else None
+            device, callbacks, sklearn_callbacks = self._check_params(warm_start_net)
+            data = self._check_data(X, y, sample_weight, warm_start_net)
+            seed = self._draw_seed(warm_start_net)
+            checkpoint = open_checkpoint(checkpoint, self, data, device, warm_start_net, seed)
             train, valid = data, None
             if self.early_stopping:
-                train, valid = stratified_split(data, self.validation_fraction, seed)
+                train, valid = stratified_split(data, self.validation_fraction, checkpoint.seed)
                 callbacks.append(early_stopping(self.n_iter_no_change))
-            training = plan_training(self, len(train))
+            training = training_params(self, len(train))
 
             metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
-            hooks = {"estimator": self, "X": X, "y": y, "metadata": metadata}
-            context = self._init_callback_context(max_subtasks=training["max_epochs"])
-            context.call_on_fit_task_begin(**hooks)
+            hook_kwargs = {"estimator": self, "X": X, "y": y, "metadata": metadata}
+            context = init_callback_context(self, sklearn_callbacks, training["max_epochs"])
+            context.call_on_fit_task_begin(**hook_kwargs)
             callbacks += [bar] if self.verbose else []
-            callbacks.append(ScikitLearnCallbacks(context, hooks))
-            net = self._build(
-                data, train, training, start, seed, device=device, callbacks=callbacks, valid=valid
-            )
+            callbacks += [ScikitLearnCallbacks(context, hook_kwargs, _fitted_copy), checkpoint]
+            net = self._build_net(
+                data, train, training, warm_start_net, checkpoint.seed,
+                device=device, callbacks=callbacks, valid=valid,
+            )  # fmt: skip
             with checkpoint:
-                self.net_ = net.train(train, self.n_jobs, checkpoint).forget_training()
-                context.call_on_fit_task_end(**hooks, reconstruction_attributes=dict)
+                self._set_fitted(net.train(train, self.n_jobs))
+                context.call_on_fit_task_end(**hook_kwargs, reconstruction_attributes=dict)
+        if net.is_interrupted:
+            resume = "warm_start=True to continue from these weights"
+            if checkpoint.path is not None:
+                resume = f"checkpoint={checkpoint.path!r} to resume"
+            warnings.warn(
+                f"Training was interrupted in epoch {self.n_iter_ + 1} of {net.max_epochs}: the "
+                f"model is usable, but may not have converged. Call fit again with {resume}.",
+                UserWarning,
+                stacklevel=4,
+            )
         return self
 
     def partial_fit(self, X, y, classes=None, sample_weight=None):
-        """Make one pass over some sequences, at the step size `lr`.
+        """Train for one epoch on a batch of sequences, at the constant learning rate `lr`.
 
-        The first call decides features and classes, and by what inputs are standardised.
-        `max_epochs`, `warmup_fraction` and `early_stopping` are not used, and weights count as
-        they are. A copy of the estimator, or one from a file, starts the optimiser anew.
+        The first call sets the features, the classes and the statistics by which inputs are
+        standardized. `max_epochs` and `early_stopping` are ignored, and sample weights are not
+        rescaled. The optimizer is kept between calls, but neither copied nor saved.
 
         Parameters
         ----------
@@ -436,8 +439,7 @@ class CLSTransformerClassifier(
             Class labels.
 
         classes : array-like of shape (n_classes,), default=None
-            All classes there will be; needed in the first call only, and only if its `y` lacks
-            some.
+            All classes. Only needed in the first call, if its `y` lacks some of them.
 
         sample_weight : array-like of shape (n_sequences,), default=None
             As in `fit`.
@@ -445,30 +447,24 @@ class CLSTransformerClassifier(
         Returns
         -------
         self : CLSTransformerClassifier
-            The estimator.
+            The fitted estimator.
         """
-        from sklearn_cls._persistence.checkpoint import Checkpoint
-
-        self._validate_params()  # scikit-learn's decorator does so in the first call only
-        with _unchanged_on_error(self), gradients():
-            start = getattr(self, "net_", None)
-            device, callbacks = self._check_consistency(start)
+        self._validate_params()  # scikit-learn's decorator validates in the first call only
+        with _unchanged_on_error(self), gradients_enabled():
+            warm_start_net = getattr(self, "net_", None)
+            device, callbacks, _ = self._check_params(warm_start_net)
             if self.class_weight == "balanced":
                 raise ValueError(
-                    "class_weight='balanced' needs all sequences at once, which partial_fit never "
-                    "sees; pass a dict of the classes' weights."
+                    "class_weight='balanced' needs the frequencies of all classes, which "
+                    "partial_fit does not know; pass a dict of class weights."
                 )
-            sequences = check_sequences(self, X, reset=start is None, max_length=_reach(start))
-            if start is not None:
-                classes = self._check_classes(classes)
-            self.classes_, data = check_targets(
-                self, sequences, y, sample_weight, classes, is_part=True
-            )
-            training = plan_training(self, len(data), one_pass=True)
-            seed = draw_seed(self.random_state, 0 if start is None else start.n_epochs_so_far)
-            net = self._build(data, data, training, start, seed, device=device, callbacks=callbacks)
-            net.train(data, self.n_jobs, Checkpoint())
-            self.net_ = net.forget_training(keep_optimizer=True)
+            data = self._check_data(X, y, sample_weight, warm_start_net, classes, is_part=True)
+            training = training_params(self, len(data), one_epoch=True)
+            net = self._build_net(
+                data, data, training, warm_start_net, self._draw_seed(warm_start_net),
+                device=device, callbacks=callbacks,
+            )  # fmt: skip
+            self._set_fitted(net.train(data, self.n_jobs), keep_optimizer=True)
         return self
 
     def predict(self, X):
@@ -477,8 +473,8 @@ class CLSTransformerClassifier(
         Parameters
         ----------
         X : array-like or list of arrays
-            Sequences as in `fit`; they may be longer than any seen there, unless `positions`
-            is "learned".
+            Sequences as in `fit`. They may be longer than those in `fit`, unless `positions` is
+            "learned".
 
         Returns
         -------
@@ -499,12 +495,12 @@ class CLSTransformerClassifier(
         Returns
         -------
         probabilities : ndarray of shape (n_sequences, n_classes), float32
-            In the order of `classes_`.
+            Probabilities in the order of `classes_`.
         """
-        return self._compute(X, lambda **batch: self.module_(**batch).float().softmax(-1))
+        return self._predict(X, lambda **batch: self.module_(**batch).float().softmax(-1))
 
     def transform(self, X):
-        """Return the [CLS] vector of each sequence, after the final norm.
+        """Return the [CLS] embedding of each sequence, after the final norm.
 
         Parameters
         ----------
@@ -514,12 +510,12 @@ class CLSTransformerClassifier(
         Returns
         -------
         embeddings : ndarray of shape (n_sequences, d_model), float32
-            What the last linear layer classifies.
+            The input of the last linear layer.
         """
-        return self._compute(X, lambda **batch: self.module_.embed(**batch))
+        return self._predict(X, lambda **batch: self.module_.embed(**batch))
 
     def cls_attention(self, X):
-        """Return what [CLS] attends to.
+        """Return the attention of [CLS] to each step.
 
         Parameters
         ----------
@@ -529,57 +525,59 @@ class CLSTransformerClassifier(
         Returns
         -------
         attention : ndarray of shape (n_sequences, n_blocks, n_heads, n_steps), float32
-            The share of each step, a patch's spread evenly over its steps; sums to 1 over the
-            steps of a sequence, and is 0 after its end. `n_steps` is that of the array, or of
-            the longest sequence of a list. What [CLS] gives to itself is left
-            out. `n_blocks` is `depth`, or 1 if `pooling` is "attention", whose query joins in
-            the last block only.
+            Attention weights, without that of [CLS] to itself. The weight of a patch is distributed
+            evenly over its steps. The weights of a sequence sum to 1 over its steps, and are 0
+            after its end. `n_steps` is that of the array, or of the longest sequence of a list.
+            `n_blocks` is `depth`, or 1 if `pooling` is "attention", whose query joins in the last
+            block only.
 
         Raises
         ------
         ValueError
-            If `pooling` is "mean" or "max": nothing attends there.
+            If `pooling` is "mean" or "max", which have no [CLS] token.
         """
         check_is_fitted(self)
         if self.module_.pooling in ("mean", "max"):
             raise ValueError(
-                f"cls_attention needs a token that attends, and pooling={self.module_.pooling!r} "
-                "has none; fit with pooling='cls' or 'attention'."
+                f"cls_attention needs a [CLS] token, which pooling={self.module_.pooling!r} does "
+                "not have; fit with pooling='cls' or 'attention'."
             )
-        return self._compute(X, lambda **batch: self.module_.cls_attention(**batch), of_steps=True)
+        return self._predict(
+            X, lambda **batch: self.module_.cls_attention(**batch), is_per_step=True
+        )
 
     def save(self, path):
-        """Write the fitted estimator to a file without pickle.
+        """Save the fitted estimator to a file without pickle.
 
-        Weights are tensors in the format of safetensors; parameters, classes, features and the
-        history are JSON in its metadata. The file is written beside `path`, flushed and
-        renamed, so that a crash leaves the old file or the new one.
+        The file has the format of safetensors: weights are tensors; parameters, classes, features
+        and history are JSON in its metadata. It is written atomically: a crash leaves the old file
+        or the new one.
 
         Parameters
         ----------
         path : str or path-like
-            By custom it ends in ".safetensors".
+            Path of the file, by convention with the extension ".safetensors".
 
         Raises
         ------
         OSError
-            If the file cannot be written; one that was there is then as it was.
+            If the file cannot be written. An existing file is then unchanged.
         TypeError
-            If a class label is neither text, bytes, a number nor a date.
+            If the class labels are neither text, bytes, numbers nor dates.
 
         Warns
         -----
         UserWarning
-            If there are `callbacks`, which are code and are left out.
+            If there are `callbacks`: they are code and are not saved.
 
         See Also
         --------
-        load : The way back.
+        load : Load the file.
 
         Notes
         -----
-        Left out are also metadata requests (`set_fit_request`), the optimiser, and of the history
-        what callbacks recorded other than text and numbers; `joblib.dump` keeps requests.
+        Metadata requests (`set_fit_request`), the optimizer, and values in the history other than
+        text and numbers are not saved either. `joblib.dump` keeps metadata requests.
         """
         from sklearn_cls._persistence.model_file import save_estimator
 
@@ -587,30 +585,29 @@ class CLSTransformerClassifier(
 
     @classmethod
     def load(cls, path, device="auto"):
-        """Return the estimator that `save` wrote.
+        """Load an estimator that `save` has written.
 
-        Nothing in the file is run, whatever it says, so that it may come from a stranger. On the
-        same machine, the same device and the same versions, it predicts bit by bit what the
-        saved one did.
+        No code in the file is run, so it may come from an untrusted source. With the same machine,
+        device and versions, the loaded estimator predicts bit by bit what the saved one did.
 
         Parameters
         ----------
         path : str or path-like
-            The file.
+            Path of the file.
 
         device : str or torch.device, default="auto"
-            Where the network goes, and the parameter `device` of the loaded estimator.
+            Device of the network, and parameter `device` of the loaded estimator.
 
         Returns
         -------
         estimator : CLSTransformerClassifier
-            Fitted.
+            The fitted estimator.
 
         Raises
         ------
         ValueError
-            If the file is truncated, damaged, of a later format or of another estimator, or
-            if its tensors are not those that its parameters describe; or if `device` is not there.
+            If the file is truncated, damaged, of a later format or of another estimator; if its
+            tensors do not match its parameters; or if `device` is not available.
         """
         from sklearn_cls._persistence.model_file import load_estimator
 
@@ -623,37 +620,32 @@ class CLSTransformerClassifier(
 
     @property
     def device_(self):
-        """Where the network is."""
+        """Device of the network."""
         return torch.device(self.net_.device)
-
-    @property
-    def history_(self):
-        """What was recorded of each epoch."""
-        return self.net_.finished_epochs()
 
     @property
     def loss_curve_(self):
         """Training loss of each epoch."""
-        return [epoch["train_loss"] for epoch in self.history_]
+        return self.history_["train_loss"]
 
     @property
     def n_iter_(self):
-        """Epochs trained."""
-        return len(self.history_)
+        """Number of epochs."""
+        return len(self.history_["train_loss"])
 
     @property
     def _n_features_out(self):
         return self.module_.norm.normalized_shape[0]
 
     def __getstate__(self):
-        """Leave out what callbacks keep of the training."""
-        from sklearn_cls._training.callbacks import without_training_state
+        """Leave out what callbacks have stored during training."""
+        from sklearn_cls._training.callbacks import strip_callbacks
 
         state = super().__getstate__()
-        return {**state, "callbacks": without_training_state(state["callbacks"])}
+        return {**state, "callbacks": strip_callbacks(state["callbacks"])}
 
     def __sklearn_tags__(self):
-        """Declare what X may be; what comes out is float32."""
+        """Return tags for 2-D and 3-D input with NaN, and for float32 output."""
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         tags.input_tags.allow_nan = True
@@ -661,69 +653,100 @@ class CLSTransformerClassifier(
         return tags
 
     def __sklearn_is_fitted__(self):
-        """Return whether there is a trained network."""
+        """Return whether the estimator is fitted."""
         return hasattr(self, "net_")
 
-    def _compute(self, X, function, *, of_steps=False):
-        """Return `function` of every sequence of X."""
-        check_is_fitted(self)
-        sequences = check_sequences(self, X, reset=False, max_length=_reach(self.net_))
-        n_last = sequences.n_steps if of_steps else None
-        return self.net_.compute(sequences, function, self.n_jobs, n_last)
-
-    def _check_consistency(self, start):
-        """Check what needs no data; return the device and the user's callbacks."""
+    def _check_params(self, warm_start_net):
+        """Check parameters; return the device, and callbacks of skorch and of scikit-learn."""
         from sklearn_cls._training.callbacks import check_callbacks
 
-        check_consistency(self, start)
-        return str(resolve_device(self.device)), check_callbacks(self.callbacks)
+        check_consistency(self, warm_start_net)
+        return str(resolve_device(self.device)), *check_callbacks(self.callbacks)
 
-    def _build(self, data, train, training, start, seed, **kwargs):
-        """Return the net to train on `train`, a part of `data`, going on from `start`."""
+    def _check_data(self, X, y, sample_weight, warm_start_net, classes=None, *, is_part=False):
+        """Check X, y and the weights; set `classes_` and return the dataset."""
+        is_first = warm_start_net is None
+        max_length = None if is_first else warm_start_net.module_.max_length
+        sequences = check_sequences(self, X, reset=is_first, max_length=max_length)
+        if not is_first:
+            classes = self._check_classes(classes)
+        self.classes_, data = check_targets(
+            self, sequences, y, sample_weight, classes, is_part=is_part
+        )
+        return data
+
+    def _check_classes(self, classes):
+        """Check `classes` of a later call to `partial_fit` and return those of the first call."""
+        given = self.classes_ if classes is None else np.unique(check_labels(classes, "classes"))
+        if not np.array_equal(given, self.classes_):
+            raise ValueError(
+                f"classes={given.tolist()} differ from those of the first call to partial_fit, "
+                f"{self.classes_.tolist()}; omit them in later calls."
+            )
+        return self.classes_
+
+    def _draw_seed(self, warm_start_net):
+        """Return the seed of a fit, another one for each fit that continues training."""
+        n_epochs = 0 if warm_start_net is None else warm_start_net.n_epochs_trained
+        return draw_seed(self.random_state, n_epochs)
+
+    def _build_net(self, data, train, training, warm_start_net, seed, **kwargs):
+        """Return the net to train on `train`, a subset of `data`."""
         from sklearn_cls._training.net import build_net
 
-        mean_and_scale = None
-        if self.standardize and start is None:
-            mean_and_scale = train.sequences.mean_and_std(train.rows)
+        mean_and_std = None
+        if self.standardize and warm_start_net is None:
+            mean_and_std = train.sequences.mean_and_std(train.indices)
         return build_net(
-            plan_network(self, data, len(self.classes_), seed, start),
+            network_params(self, data, len(self.classes_), seed, warm_start_net),
             training,
-            mean_and_scale=mean_and_scale,
-            start=start,
+            mean_and_std=mean_and_std,
+            warm_start_net=warm_start_net,
             seed=seed,
             classes=self.classes_,
             **kwargs,
         )
 
-    def _check_classes(self, classes):
-        """Check the classes of a later call to `partial_fit` and return those of the first."""
-        given = self.classes_ if classes is None else np.unique(check_labels(classes, "classes"))
-        if not np.array_equal(given, self.classes_):
-            raise ValueError(
-                f"classes={given.tolist()} differ from those of the first call to partial_fit, "
-                f"{self.classes_.tolist()}; leave them out."
-            )
-        return self.classes_
+    def _set_fitted(self, net, *, keep_optimizer=False):
+        """Set the attributes of a fitted estimator from a trained net."""
+        from sklearn_cls._training.history import history_columns
+
+        self.history_ = history_columns(net.history)
+        self.net_ = net.strip_training_state(keep_optimizer=keep_optimizer)
+
+    def _predict(self, X, function, *, is_per_step=False):
+        """Return `function` of all sequences of X."""
+        from sklearn_cls._training.predict import predict_batches
+
+        check_is_fitted(self)
+        sequences = check_sequences(self, X, reset=False, max_length=self.module_.max_length)
+        n_last = sequences.n_steps if is_per_step else None
+        return predict_batches(self.net_, sequences, function, self.n_jobs, n_last)
 
 
-def _reach(net):
-    """Return the steps that the positions of `net` reach to, None if there is no end."""
-    return None if net is None else net.max_length
+def _fitted_copy(net):
+    """Return the attributes of an estimator as if training ended now."""
+    from sklearn_cls._training.history import history_columns
+
+    return {"net_": copy(net), "history_": history_columns(net.history)}
 
 
 @contextmanager
 def _unchanged_on_error(estimator):
-    """Leave what `estimator` has learnt as it was if the fit fails."""
+    """Restore the fitted attributes of `estimator` if the fit fails."""
 
-    def learnt():
-        names = [k for k in vars(estimator) if k.endswith("_") or k == "_fitted_on_2d"]
-        return {name: vars(estimator)[name] for name in names}
+    def fitted_attributes():
+        return {
+            name: value
+            for name, value in vars(estimator).items()
+            if name.endswith("_") or name in LEARNED_WITHOUT_UNDERSCORE
+        }
 
-    before = learnt()
+    before = fitted_attributes()
     try:
         yield
     except BaseException:
-        for name in learnt():
+        for name in fitted_attributes():
             delattr(estimator, name)
         vars(estimator).update(before)
         raise

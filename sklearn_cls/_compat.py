@@ -1,9 +1,9 @@
-"""What scikit-learn keeps private or has only in newer versions: imported nowhere else."""
+"""Private parts of scikit-learn, and parts that only newer versions have; imported nowhere else."""
 
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils._optional_dependencies import check_matplotlib_support
-from sklearn.utils._param_validation import Interval as SklearnInterval
 from sklearn.utils._param_validation import (
+    Interval,
     StrOptions,
     validate_parameter_constraints,
 )
@@ -15,9 +15,16 @@ from sklearn.utils.validation import (
 )
 
 try:
-    from sklearn.callback import CallbackSupportMixin, ScoringMonitor, with_callbacks
-except ImportError:  # scikit-learn < 1.9: estimators have no callbacks, so nobody is told
-    ScoringMonitor = None
+    from sklearn.callback import (
+        AutoPropagatedCallback,
+        CallbackSupportMixin,
+        FitCallback,
+        with_callbacks,
+    )
+except ImportError:  # scikit-learn < 1.9 has no callbacks
+
+    class FitCallback:
+        """Stand-in that nothing is an instance of."""
 
     class _NoContext:
         def subcontext(self, **kwargs):
@@ -30,36 +37,48 @@ except ImportError:  # scikit-learn < 1.9: estimators have no callbacks, so nobo
             return False
 
     class CallbackSupportMixin:
-        """Stand-in that tells nobody."""
-
-        def _init_callback_context(self, **kwargs):
-            return _NoContext()
+        """Stand-in without `set_callbacks`."""
 
     def with_callbacks(method):
-        """Return `method` as it is."""
+        """Return `method` unchanged."""
         return method
 
+    def init_callback_context(estimator, callbacks, max_subtasks):
+        """Return a context that does nothing."""
+        return _NoContext()
 
-class Interval(SklearnInterval):
-    """Scikit-learn's, which asks numbers that NumPy doesn't know, as fractions, whether NaN."""
+else:
 
-    def is_satisfied_by(self, val):
-        """Return whether it is a number of the interval."""
+    def init_callback_context(estimator, callbacks, max_subtasks):
+        """Return the callback context of a fit, of `callbacks` and of those that are handed down.
+
+        Meta-estimators hand down callbacks by `set_callbacks`; `callbacks` join them for this fit.
+        """
+        if hasattr(estimator, "_parent_callback_ctx"):
+            for callback in callbacks:
+                if isinstance(callback, AutoPropagatedCallback):
+                    raise TypeError(
+                        f"callbacks has a {type(callback).__name__}, which belongs to the "
+                        "outermost estimator; set it there with set_callbacks(...)."
+                    )
+        handed_down = getattr(estimator, "_skl_callbacks", [])
+        estimator.set_callbacks(*handed_down, *callbacks)
         try:
-            return super().is_satisfied_by(val)
-        except TypeError:
-            return False
+            return estimator._init_callback_context(max_subtasks=max_subtasks)
+        finally:
+            estimator.set_callbacks(*handed_down)
 
 
 __all__ = [
     "CallbackSupportMixin",
+    "FitCallback",
     "Interval",
-    "ScoringMonitor",
     "StrOptions",
     "check_feature_names",
     "check_matplotlib_support",
     "check_sample_weight",
     "fit_context",
+    "init_callback_context",
     "validate_parameter_constraints",
     "with_callbacks",
 ]

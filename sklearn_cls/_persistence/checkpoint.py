@@ -1,11 +1,12 @@
-"""A file that says how far a training is, from which it goes on exactly.
+"""Checkpoint of a running fit: training resumes from it bit by bit.
 
-It holds all that the next update depends on: weights, optimiser, schedule, the state of every
-generator, and what callbacks remember; and the parameters and SHA-256 of the data of the fit, which
-alone may go on from it.
+The file holds a line that names the format, the SHA-256 of what follows, and a state for
+`torch.save`: everything that the next update depends on, and a fingerprint of the parameters and
+the data of the fit, which alone may resume from it.
 """
 
 import hashlib
+import io
 import os
 import time
 import warnings
@@ -13,163 +14,194 @@ from contextlib import suppress
 from itertools import chain
 
 import numpy as np
+import torch
 
-from sklearn_cls._network.dropout import generators
 from sklearn_cls._persistence.tensor_file import (
-    can_be_written,
-    flatten,
-    open_file,
-    remove_parts,
-    unflatten,
-    write_file,
+    FileError,
+    damage_error,
+    remove_temporary_files,
+    write_atomically,
 )
+from sklearn_cls._training.callbacks import PassiveCallback
 from sklearn_cls._training.divergence import DivergenceError
-from sklearn_cls._training.net import from_columns, to_columns
 
-FORMAT = 1
-INTERVAL = 5.0  # seconds between two writes, at least
-SHARE = 0.05  # of the time that writing may take
-MAX_HEADER = 2**26  # bytes: no stranger's file, and deep networks have many moments
+MAGIC = b"sklearn_cls checkpoint, format 2\n"
+INTERVAL = 5.0  # least number of seconds between two writes
+SHARE = 0.05  # largest share of the training time that may go into writing
 IGNORED_PARAMS = {"callbacks", "class_weight", "device", "n_jobs", "verbose", "warm_start"}
+DATA = ("X", "y", "sample_weight", "warm_start")  # entries of the fingerprint that are hashes
 
 
-class Checkpoint:
-    """The checkpoint of one fit, a context in which the fit is trained.
+class Checkpoint(PassiveCallback):
+    """Backs up the state of a fit to a file, and restores it when the same fit is called again.
 
-    Left without an error, it removes the file, unless `is_interrupted` was set.
+    It comes last among the callbacks, whose state it stores too. It is also the context manager of
+    the fit: on exit it deletes a file that has nothing to resume.
 
     Parameters
     ----------
     path : str or None
-        Of the file; with None, nothing is done anywhere.
-    identity : dict of str, or None
-        What a fit must have in common with that of the file, see `fingerprint`.
+        Path of the file. With None, no method does anything.
+    fingerprint : dict of str, or None
+        What has to be equal for a fit to resume, see `fit_fingerprint`.
+    seed : int or None
+        Seed of the fit; replaced by that of the file, if there is one.
 
     Raises
     ------
     ValueError
-        If there is a file of another fit, or one that is no checkpoint.
+        If the file belongs to another fit, or is not a checkpoint.
     """
 
-    def __init__(self, path=None, identity=None):
-        self.path, self.identity = path, identity
-        self.is_interrupted, self.is_failing = False, False
-        self.seed, self.state, self.n_epochs, self.due = None, None, None, 0.0
+    def __init__(self, path=None, fingerprint=None, seed=None):
+        self.path, self.fingerprint, self.seed = path, fingerprint, seed
+        self.saved = None  # the state in the file, until it is restored
+        self.n_epochs = None  # in the file; None if this fit has not written or restored it
+        self.next_write = 0.0
+        self.is_failing = self.is_interrupted = False
         if path is not None and os.path.exists(path):
-            self.read()
+            self.saved = read_checkpoint(path)
+            check_fingerprint(path, self.saved["fingerprint"], fingerprint)
+            self.seed = self.saved["seed"]
 
-    def read(self):
-        """Learn from the file how far the fit is."""
-        with open_file(self.path, MAX_HEADER) as file:
-            if file.document.get("checkpoint") != FORMAT:
-                raise ValueError(
-                    f"checkpoint={self.path!r} is a file, but no checkpoint of format "
-                    f"{FORMAT}; delete it, or name another."
-                )
-            there = file.document.get("identity", {})
-            for name, value in self.identity.items():
-                if there.get(name) != value:
-                    is_data = name in ("X", "y", "sample_weight", "warm_start")
-                    what = "another" if is_data else f"{there.get(name)}, not {value}"
-                    raise ValueError(
-                        f"checkpoint={self.path!r} is of another fit: there {name} is {what}. "
-                        "Fit with what it was to go on, or delete the file to start anew."
-                    )
-            self.seed = file.document["seed"]
-            self.state = unflatten(file.document["state"], file.tensors())
-
-    def seed_of(self, seed):
-        """Return the seed of the fit: that of the file, if there is one."""
-        self.seed = seed if self.seed is None else self.seed
-        return self.seed
-
-    def start(self, net, batches):
-        """Go on from the file, or write the first, so that a path that fails does so now."""
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        """Restore the state of the file, or write a first one: an invalid path fails here."""
         if self.path is None:
             return
-        remove_parts(self.path)
-        if self.state is None:
-            self.write(net, batches)
+        remove_temporary_files(self.path)
+        if self.saved is None:
+            self.write(net)
         else:
-            restore(net, batches, self.state)
-            self.n_epochs, self.state = len(net.history), None
+            net.load_state_dict(self.saved["net"])
+            self.restore_callbacks(net, self.saved["callbacks"])
+            self.n_epochs, self.saved = len(net.history), None
 
-    def epoch_done(self, net, batches):
-        """Write the file, if the last was written long enough ago."""
-        if self.path is None or time.monotonic() < self.due:
+    def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+        """Write the file, unless the last write was a short time ago or training ends."""
+        if self.path is None or net.stop_requested or time.monotonic() < self.next_write:
             return
         try:
-            self.write(net, batches)
-        except (OSError, ValueError) as error:  # the fit is worth more than its checkpoint
+            self.write(net)
+        except OSError as error:  # losing the fit would be worse than losing its checkpoint
             if not self.is_failing:
                 self.is_failing = True
                 warnings.warn(
                     f"checkpoint={self.path!r} could not be written after epoch "
-                    f"{len(net.history)}: {error}. The fit goes on, and tries again later.",
+                    f"{len(net.history)}: {error}. Training continues, and writing is tried again.",
                     UserWarning,
                     stacklevel=2,
                 )
 
-    def write(self, net, batches):
+    def on_train_end(self, net, X=None, y=None, **kwargs):
+        """Note whether Ctrl-C ended the training: then the file stays."""
+        self.is_interrupted = net.is_interrupted
+        if self.path is not None and self.is_interrupted:
+            net.resumed_from = self.fingerprint["warm_start"]
+
+    def write(self, net):
         """Write the file."""
-        start, tensors = time.monotonic(), {}
-        document = {
-            "checkpoint": FORMAT,
-            "identity": self.identity,
+        start = time.monotonic()
+        net_state = net.state_dict()
+        net_state["history"] = [storable_items(epoch) for epoch in net_state["history"]]
+        state = {
+            "fingerprint": self.fingerprint,
             "seed": self.seed,
-            "state": flatten(state_of(net, batches), tensors, "state"),
+            "net": to_storable(net_state),
+            "callbacks": {callback_key(item): callback_state(item[1]) for item in net.callbacks_},
         }
-        write_file(self.path, document, tensors, MAX_HEADER)
+        write_checkpoint(self.path, state)
         self.n_epochs, end = len(net.history), time.monotonic()
-        self.due = end + max(INTERVAL, (end - start) / SHARE)
+        self.next_write = end + max(INTERVAL, (end - start) / SHARE)
+
+    def restore_callbacks(self, net, states):
+        """Put the stored attributes back into the callbacks."""
+        for item in net.callbacks_:
+            for name, (kind, value) in states.get(callback_key(item), {}).items():
+                if kind == "value":
+                    setattr(item[1], name, value)
+                else:
+                    getattr(item[1], name).load_state_dict(value)
 
     def __enter__(self):
-        """Return itself."""
+        """Return the checkpoint."""
         return self
 
     def __exit__(self, kind, error, traceback):
-        """Remove a file that is of no use: all is done, or nothing yet, or it would fail again."""
-        if self.n_epochs is None:  # not ours
+        """Delete the file if the fit is finished, has no finished epoch, or has diverged."""
+        if self.n_epochs is None:
             return
-        is_done = kind is None and not self.is_interrupted
-        if (
-            is_done
-            or self.n_epochs == 0
-            or (kind is not None and issubclass(kind, DivergenceError))
-        ):
+        is_finished = kind is None and not self.is_interrupted
+        has_diverged = kind is not None and issubclass(kind, DivergenceError)
+        if is_finished or has_diverged or self.n_epochs == 0:
             with suppress(OSError):
                 os.remove(self.path)
 
 
-def open_checkpoint(path, estimator, data, device, start):
-    """Return the checkpoint of a fit to the data set `data`, going on from the net `start`."""
+def open_checkpoint(path, estimator, data, device, warm_start_net, seed):
+    """Return the checkpoint of a fit of `estimator` to the dataset `data`."""
     if path is None:
-        return Checkpoint()
+        return Checkpoint(seed=seed)
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"checkpoint must be the path of a file or None, got {path!r}.")
-    # Real, so that it is the same file wherever a callback changes to, and not a link to it.
-    return Checkpoint(os.path.realpath(path), fingerprint(estimator, data, device, start))
+    # Resolved now: a callback may change the working directory.
+    path = os.path.realpath(path)
+    fingerprint = fit_fingerprint(estimator, data, device, warm_start_net)
+    return Checkpoint(path, fingerprint, seed)
 
 
-def fingerprint(estimator, data, device, start):
-    """Return what two fits must have in common for one to go on where the other was."""
-    parameters = estimator.get_params(deep=False)
-    described = {k: describe(v) for k, v in parameters.items() if k not in IGNORED_PARAMS}
-    weights = {} if start is None else start.module_.state_dict()
+def write_checkpoint(path, state):
+    """Write `state` to a file."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    payload = buffer.getvalue()
+    write_atomically(path, MAGIC + hashlib.sha256(payload).digest() + payload)
+
+
+def read_checkpoint(path):
+    """Return the state that `write_checkpoint` wrote; no code of the file runs."""
+    with open(path, "rb") as file:
+        content = file.read(len(MAGIC))
+        if content != MAGIC:
+            raise FileError(
+                f"checkpoint={path!r} is a file, but not a checkpoint of format 2; delete it, or "
+                "choose another path."
+            )
+        digest, payload = file.read(hashlib.sha256().digest_size), file.read()
+    if hashlib.sha256(payload).digest() != digest:
+        raise damage_error(f"checkpoint={path!r}", "its SHA-256 is not that of its content")
+    return torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
+
+
+def fit_fingerprint(estimator, data, device, warm_start_net):
+    """Return what two fits must have in common for one to resume the other."""
+    params = estimator.get_params(deep=False)
+    described = {k: describe(v) for k, v in params.items() if k not in IGNORED_PARAMS}
+    weights = {} if warm_start_net is None else warm_start_net.module_.state_dict()
     return {
         **described,
         "device": device.split(":")[0],
-        "X": sha256(chain([data.lengths], data.sequences.chunks(data.rows))),
-        "y": f"{estimator.classes_.tolist()} {sha256([data.y, data.rows])}",
+        "X": sha256(chain([data.lengths], data.sequences.chunks(data.indices))),
+        "y": f"{estimator.classes_.tolist()} {sha256([data.y, data.indices])}",
         "sample_weight": sha256([data.weights]),
-        # An interrupted fit leaves other weights, and goes on with those of the file.
-        "warm_start": getattr(start, "goes_on_from", None)
+        # An interrupted fit leaves other weights than it started from, and may resume all the same.
+        "warm_start": getattr(warm_start_net, "resumed_from", None)
         or sha256(value.cpu().numpy() for value in weights.values()),
     }
 
 
+def check_fingerprint(path, saved, expected):
+    """Raise ValueError if the fingerprints differ, naming the first parameter that does."""
+    for name, value in expected.items():
+        if saved.get(name) != value:
+            what = "different" if name in DATA else f"{saved.get(name)}, not {value}"
+            raise ValueError(
+                f"checkpoint={path!r} belongs to another fit, in which {name} is {what}. Restore "
+                f"{name} to resume that fit, or delete the file to start a new one."
+            )
+
+
 def describe(value):
-    """Return a parameter as text, the same in every process."""
+    """Return a parameter as text that is the same in every process."""
     if isinstance(value, np.random.RandomState):
         return "a RandomState"
     return repr(value.item() if isinstance(value, np.generic) else value)
@@ -184,60 +216,51 @@ def sha256(arrays):
     return digest.hexdigest()
 
 
-def state_of(net, batches):
-    """Return all that the next update of `net` depends on."""
-    return {
-        "module": net.module_.state_dict(),
-        "optimizer": net.optimizer_.state_dict(),
-        "schedule": net.schedule_.state_dict(),
-        "generators": [generator.get_state() for generator in generators(net.module_)],
-        "batches": batches.random_state(),
-        "n_parts": net.n_parts,
-        "n_epochs_before": net.n_epochs_before,
-        "history": to_columns([plain(row) for row in net.finished_epochs()]),
-        "callbacks": {key_of(item): remembered(item[1]) for item in net.callbacks_},
-    }
-
-
-def restore(net, batches, state):
-    """Put back what `state_of` returned."""
-    net.module_.load_state_dict(state["module"])
-    net.optimizer_.load_state_dict(state["optimizer"])
-    net.schedule_.load_state_dict(state["schedule"])
-    for generator, its_state in zip(generators(net.module_), state["generators"], strict=True):
-        generator.set_state(its_state)
-    batches.set_random_state(state["batches"])
-    net.n_parts, net.n_epochs_before = state["n_parts"], state["n_epochs_before"]
-    net.history.extend({**row, "batches": []} for row in from_columns(state["history"]))
-    for item in net.callbacks_:
-        for attribute, (kind, value) in state["callbacks"].get(key_of(item), {}).items():
-            if kind == "value":
-                setattr(item[1], attribute, value)
-            else:
-                getattr(item[1], attribute).load_state_dict(value)
-
-
-def key_of(item):
-    """Return what tells a callback from the others: its name and kind."""
+def callback_key(item):
+    """Return the name and the class of a callback, which tell it from the others."""
     name, callback = item
     return f"{name}: {type(callback).__qualname__}"
 
 
-def remembered(callback):
-    """Return what a callback has learnt while training: by skorch's custom, names end in _."""
+def callback_state(callback):
+    """Return the attributes of a callback that end in an underscore, as those of skorch do.
+
+    Each is a pair of ("value", value), or ("state_dict", state) for a scheduler.
+    """
     state = {}
     for name, value in vars(callback).items():
-        if not name.endswith("_"):
-            continue
-        if hasattr(value, "state_dict") and not isinstance(value, type):  # a scheduler
-            kind, value = "state_dict", value.state_dict()
+        if hasattr(value, "state_dict") and not isinstance(value, type):
+            state[name] = ("state_dict", value.state_dict())
         else:
-            kind = "value"
-        if can_be_written(value):
-            state[name] = (kind, value)
-    return state
+            state[name] = ("value", value)
+    return storable_items({name: pair for name, pair in state.items() if name.endswith("_")})
 
 
-def plain(mapping):
-    """Return the items of `mapping` that can be written."""
-    return {key: value for key, value in mapping.items() if can_be_written(value)}
+def storable_items(mapping):
+    """Return the items of `mapping` that `to_storable` accepts."""
+    items = {}
+    for key, value in mapping.items():
+        with suppress(TypeError):
+            items[key] = to_storable(value)
+    return items
+
+
+def to_storable(value):
+    """Return `value` in types that `torch.load(weights_only=True)` accepts.
+
+    Scalars of NumPy become those of Python.
+
+    Raises
+    ------
+    TypeError
+        For anything but None, numbers, text, tensors, and dicts, lists and tuples of them.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | int | float | str | torch.Tensor):
+        return value
+    if isinstance(value, dict):
+        return {to_storable(k): to_storable(v) for k, v in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(to_storable, value))
+    raise TypeError(f"{type(value).__name__} cannot be stored in a checkpoint.")

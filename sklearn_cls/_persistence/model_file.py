@@ -1,15 +1,16 @@
-"""A fitted estimator to a safetensors file and back: weights as tensors, the rest as JSON.
+"""A fitted estimator as a safetensors file: weights are tensors, the rest is JSON.
 
-The document of the file has
+The JSON document holds
 
-- "format", the number of this description, and "estimator", the name of the class;
-- "versions" of what wrote it, for whoever wonders;
-- "parameters" of the estimator, but for device and callbacks; "output", what `set_output` chose;
-- "classes", "n_features_in", "feature_names_in", "is_table": what `fit` learnt of the data;
-- "network", the parameters of `CLSEncoder`, and "training", some of `Net`;
-- "history", rows, or the names of its columns, which then are tensors.
+- "format", the version of this description, and "estimator", the name of the class;
+- "versions" of the packages that wrote the file, for information;
+- "parameters" of the estimator, except for device and callbacks; "output", as set by `set_output`;
+- "classes", "n_features_in", "feature_names_in", "fitted_on_2d": what `fit` learnt from the data;
+- "network", the parameters of `CLSEncoder`, and "training", some of those of `Net`;
+- "history", "n_epochs" and "columns": a list each, or null for those that are tensors.
 """
 
+import json
 import re
 import warnings
 from numbers import Integral
@@ -21,24 +22,20 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cls._compat import Interval, validate_parameter_constraints
 from sklearn_cls._network.encoder import CLSEncoder
-from sklearn_cls._persistence.tensor_file import (
-    FileError,
-    can_be_written,
-    damaged,
-    open_file,
-    write_file,
-)
+from sklearn_cls._persistence.tensor_file import FileError, damage_error, open_file, write_file
 from sklearn_cls._torch.device import resolve_device
 from sklearn_cls._training.auto import ARCHITECTURE, DATA_DEPENDENT
 from sklearn_cls._version import __version__
 
-FORMAT = 1
-LEFT_OUT = ("callbacks", "device")  # parameters: code, and where it runs
-TRAINING = ("lr", "batch_size", "max_epochs", "precision", "seed", "n_epochs_before")
-WEIGHT, COLUMN = "network.", "history."  # what names of tensors start with
+FORMAT = 2
+EXCLUDED_PARAMS = ("callbacks", "device")  # code, and a property of the machine
+TRAINING = ("lr", "batch_size", "max_epochs", "precision", "seed", "n_epochs_trained")
+WEIGHT, COLUMN = "network.", "history."  # prefixes of the names of tensors
 LABEL_DTYPES = r"[<>|=]([biuf]\d+|[SU]\d+|O|[mM]8\[\w+\])"
-MAX_LABELS = 2**26  # bytes of all classes
-MALFORMED = (AttributeError, KeyError, OverflowError, RuntimeError, TypeError, ValueError)
+MAX_LABEL_BYTES = 2**26  # of all classes together
+INVALID_METADATA = (
+    AttributeError, KeyError, OverflowError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
 DATA_DEPENDENT_CONSTRAINTS = {
     **{name: [Interval(Integral, 0, None, closed="left")] for name in DATA_DEPENDENT},
     "has_missing": ["boolean"],
@@ -48,27 +45,18 @@ DATA_DEPENDENT_CONSTRAINTS = {
 
 def save_estimator(estimator, path):
     """Write a fitted estimator to `path`."""
-    from sklearn_cls._training.net import to_columns
-
     check_is_fitted(estimator)
     if estimator.callbacks:
         warnings.warn(
-            "callbacks are code, which this file does not hold: the loaded model has "
-            "callbacks=None; use set_params(callbacks=...) before it is fitted again.",
+            "callbacks are code, which the file does not hold: the loaded model has "
+            "callbacks=None; call set_params(callbacks=...) before you fit it again.",
             UserWarning,
             stacklevel=3,
         )
     net, parameters = estimator.net_, estimator.get_params(deep=False)
     network, names = net.get_params_for("module"), getattr(estimator, "feature_names_in_", None)
     tensors = {WEIGHT + name: value for name, value in net.module_.state_dict().items()}
-    history = [
-        {key: value for key, value in row.items() if can_be_written(value)}
-        for row in net.finished_epochs()
-    ]
-    columns = to_columns(history)
-    if isinstance(columns, dict):
-        tensors |= {COLUMN + name: torch.from_numpy(value) for name, value in columns.items()}
-        history = {"columns": list(columns), "n_epochs": len(history)}
+    columns = history_to_json(estimator.history_, tensors)
     document = {
         "format": FORMAT,
         "estimator": type(estimator).__name__,
@@ -78,87 +66,120 @@ def save_estimator(estimator, path):
             "torch": torch.__version__,
             "numpy": np.__version__,
         },
-        "parameters": {k: as_json(v) for k, v in parameters.items() if k not in LEFT_OUT},
+        "parameters": {k: to_json(v) for k, v in parameters.items() if k not in EXCLUDED_PARAMS},
         "output": vars(estimator).get("_sklearn_output_config", {}).get("transform"),
-        "classes": classes_as_json(estimator.classes_),
+        "classes": classes_to_json(estimator.classes_),
         "n_features_in": estimator.n_features_in_,
         "feature_names_in": None if names is None else names.tolist(),
-        "is_table": estimator._fitted_on_2d,
+        "fitted_on_2d": estimator._fitted_on_2d,
         "network": {
-            name: as_json(network[name]) for name in (*ARCHITECTURE, "dropout", *DATA_DEPENDENT)
+            name: to_json(network[name]) for name in (*ARCHITECTURE, "dropout", *DATA_DEPENDENT)
         },
-        "training": {name: as_json(getattr(net, name)) for name in TRAINING},
-        "history": history,
+        "training": {name: to_json(getattr(net, name)) for name in TRAINING},
+        "history": {"n_epochs": estimator.n_iter_, "columns": columns},
     }
     write_file(path, document, tensors)
 
 
 def load_estimator(cls, path, device):
     """Return the estimator of class `cls` that was written to `path`."""
-    place = resolve_device(device)
+    resolved = resolve_device(device)
     with open_file(path) as file:
         check_origin(cls, file)
         try:
-            estimator = read_estimator(cls, file, str(place))
+            if file.document["format"] == 1:
+                file.document = from_format_1(file.document, file.path)
+            estimator = read_estimator(cls, file, str(resolved))
         except FileError:
             raise
-        except MALFORMED as error:
-            raise damaged(path, f"its document says what cannot be ({error!r})") from error
+        except INVALID_METADATA as error:
+            raise damage_error(path, f"its metadata are inconsistent ({error!r})") from error
     return estimator.set_params(device=device)
 
 
 def check_origin(cls, file):
-    """Check that `file` is of this class, and not of a later format."""
+    """Check that `file` holds an estimator of class `cls` in a format of this version."""
     number, name = file.document.get("format"), file.document.get("estimator")
     if not isinstance(number, int) or number < 1:
-        raise damaged(file.path, f"its format is {number!r}")
+        raise damage_error(file.path, f"its format is {number!r}")
     if number > FORMAT:
         raise FileError(
-            f"{file.path} has format {number}, and sklearn_cls {__version__} reads those up to "
-            f"{FORMAT}; load it with the version that wrote it, {file.document.get('versions')}."
+            f"{file.path} has format {number}, but sklearn_cls {__version__} reads formats up to "
+            f"{FORMAT}; load it with the versions that wrote it: {file.document.get('versions')}."
         )
     if name != cls.__name__:
         raise FileError(
-            f"{file.path} holds an estimator {name!r}, and {cls.__name__}.load reads its own."
+            f"{file.path} holds an estimator of class {name!r}, which {cls.__name__}.load cannot "
+            "load."
         )
+
+
+def from_format_1(document, path):
+    """Return the document of a file of format 1 as one of format 2."""
+    parameters, network = dict(document["parameters"]), dict(document["network"])
+    for name in ("activation", "warmup_fraction", "compile"):
+        parameters.pop(name)
+    if network.pop("activation") != "gelu":
+        raise FileError(
+            f"{path} holds a network with activation={document['network']['activation']!r}; "
+            f"sklearn_cls {__version__} has GELU only. Load it with the versions that wrote it: "
+            f"{document.get('versions')}."
+        )
+    network["use_instance_norm"] = network.pop("differ_in_scale")
+    history = document["history"]
+    if isinstance(history, list):  # of dicts, which may have different keys
+        names = dict.fromkeys(name for epoch in history for name in epoch)
+        columns = {name: [epoch.get(name) for epoch in history] for name in names}
+        history = {"n_epochs": len(history), "columns": columns}
+    else:
+        history = {**history, "columns": dict.fromkeys(history["columns"])}
+    training = dict(document["training"])
+    training["n_epochs_trained"] = training.pop("n_epochs_before") + history["n_epochs"]
+    return {
+        **document,
+        "parameters": parameters,
+        "network": network,
+        "history": history,
+        "training": training,
+        "fitted_on_2d": document["is_table"],
+    }
 
 
 def read_estimator(cls, file, device):
     """Return the estimator that `file` describes."""
-    from sklearn_cls._training.net import from_columns, restored_net
-
     document = file.document
-    estimator = cls(**{name: from_json(value) for name, value in document["parameters"].items()})
+    parameters = {name: from_json(value) for name, value in document["parameters"].items()}
+    estimator = cls(**parameters)
     estimator._validate_params()
     network = read_network(cls, document["network"], len(file.layout))
+    weights = {WEIGHT + name: value for name, value in network_layout(network).items()}
     history = document["history"]
-    is_in_columns = isinstance(history, dict)
-    columns = history["columns"] if is_in_columns else []
-    expected = {WEIGHT + name: value for name, value in layout(network).items()}
-    for name in columns:
-        _, dtype = file.layout.get(COLUMN + name, (None, "F64"))
-        expected[COLUMN + name] = ((history["n_epochs"],), dtype)
-    check_layout(file, expected)
+    check_layout(file, {**weights, **history_layout(history, file.layout)})
     tensors = file.tensors()
 
-    if is_in_columns:
-        history = from_columns({name: tensors[COLUMN + name].numpy() for name in columns})
     estimator.classes_ = classes_from_json(document["classes"])
     estimator.n_features_in_ = document["n_features_in"]
-    estimator._fitted_on_2d = document["is_table"]
+    estimator._fitted_on_2d = document["fitted_on_2d"]
     if document["feature_names_in"] is not None:
         estimator.feature_names_in_ = np.array(document["feature_names_in"], dtype=object)
     estimator.set_output(transform=document["output"])
-    estimator.net_ = restored_net(
+    estimator.history_ = history_from_json(history["columns"], tensors)
+    estimator.net_ = read_net(
         network,
-        {name.removeprefix(WEIGHT): tensors[name] for name in expected if name.startswith(WEIGHT)},
-        history,
+        {name.removeprefix(WEIGHT): tensors[name] for name in weights},
+        {name: document["training"][name] for name in TRAINING},
         classes=estimator.classes_,
         device=device,
-        **{name: document["training"][name] for name in TRAINING},
     )
     check_consistency(estimator, file.path)
     return estimator
+
+
+def read_net(network, weights, training, **kwargs):
+    """Return the net of a loaded estimator."""
+    from sklearn_cls._training.net import restored_net  # imports skorch, which takes long
+
+    return restored_net(network, weights, **training, **kwargs)
 
 
 def read_network(cls, document, n_tensors):
@@ -166,26 +187,26 @@ def read_network(cls, document, n_tensors):
     known = {name: cls._parameter_constraints[name] for name in (*ARCHITECTURE, "dropout")}
     network = {name: from_json(document[name]) for name in (*known, *DATA_DEPENDENT)}
     validate_parameter_constraints({**known, **DATA_DEPENDENT_CONSTRAINTS}, network, cls.__name__)
-    if network["depth"] > n_tensors:  # errors_name_argument them all would take forever
-        raise ValueError(f"depth={network['depth']} does not fit {n_tensors} tensors.")
+    if network["depth"] > n_tensors:  # listing the tensors of that many blocks would not end
+        raise ValueError(f"depth={network['depth']} does not match {n_tensors} tensors.")
     return network
 
 
-def layout(network):
-    """Return the shape and dtype of every tensor of the network, without building it."""
-    with torch.device("meta"):  # of one block, as all are alike and many take long to build
+def network_layout(network):
+    """Return shape and dtype of every tensor of the network, without allocating them."""
+    with torch.device("meta"):  # all blocks are alike: one is built and repeated
         state = CLSEncoder(**{**network, "depth": 1}).state_dict()
-    result = {}
+    layout = {}
     for name, value in state.items():
         described = (tuple(value.shape), "F32" if value.is_floating_point() else "I64")
-        n_alike = network["depth"] if name.startswith("blocks.0.") else 1
-        for i in range(n_alike):
-            result[name.replace("blocks.0.", f"blocks.{i}.")] = described
-    return result
+        n_blocks = network["depth"] if name.startswith("blocks.0.") else 1
+        for i in range(n_blocks):
+            layout[name.replace("blocks.0.", f"blocks.{i}.")] = described
+    return layout
 
 
 def check_layout(file, expected):
-    """Check that the tensors of `file` are those expected, by name, shape and dtype."""
+    """Check that the tensors of `file` have the expected names, shapes and dtypes."""
     missing, extra = expected.keys() - file.layout.keys(), file.layout.keys() - expected.keys()
     if missing or extra:
         raise FileError(
@@ -195,13 +216,13 @@ def check_layout(file, expected):
     for name, value in expected.items():
         if file.layout[name] != value:
             raise FileError(
-                f"{file.path} has tensor {name!r} of (shape, dtype) {file.layout[name]}, and its "
+                f"{file.path} has tensor {name!r} of (shape, dtype) {file.layout[name]}, but its "
                 f"document describes {value}."
             )
 
 
 def check_consistency(estimator, path):
-    """Check what is said twice."""
+    """Check that classes and features agree with the network."""
     known = estimator.net_.get_params_for("module")
     names = getattr(estimator, "feature_names_in_", None)
     if (
@@ -209,10 +230,56 @@ def check_consistency(estimator, path):
         or known["n_features"] != (1 if estimator._fitted_on_2d else estimator.n_features_in_)
         or (names is not None and len(names) != estimator.n_features_in_)
     ):
-        raise damaged(path, "its classes or features are not those of its network")
+        raise damage_error(path, "its classes or features are not those of its network")
 
 
-def as_json(value):
+def history_to_json(history, tensors):
+    """Return the columns of a history, with None for those that are added to `tensors`.
+
+    Columns of numbers are tensors, because a header of JSON is limited in size. What is neither
+    numbers nor JSON is left out.
+    """
+    columns = {}
+    for name, values in history.items():
+        array = np.array(values) if len({type(value) for value in values}) == 1 else None
+        if array is not None and array.ndim == 1 and array.dtype.kind in "bif":
+            tensors[COLUMN + name] = torch.from_numpy(array)
+            columns[name] = None
+        elif is_json(values):
+            columns[name] = values
+    return columns
+
+
+def is_json(value):
+    """Return whether `value` can be written as JSON."""
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
+def history_layout(history, layout):
+    """Return shape and dtype of the tensors of a history; their dtype is that of the file."""
+    expected = {}
+    for name, values in history["columns"].items():
+        if values is None:
+            _, dtype = layout.get(COLUMN + name, (None, "F64"))
+            expected[COLUMN + name] = ((history["n_epochs"],), dtype)
+        elif len(values) != history["n_epochs"]:
+            raise ValueError(f"history {name!r} has {len(values)} values.")
+    return expected
+
+
+def history_from_json(columns, tensors):
+    """Return the history that `history_to_json` was given."""
+    return {
+        name: tensors[COLUMN + name].tolist() if values is None else values
+        for name, values in columns.items()
+    }
+
+
+def to_json(value):
     """Return a parameter or a label as JSON."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -222,18 +289,17 @@ def as_json(value):
     if isinstance(value, bytes):
         return {"bytes": value.decode("latin-1")}
     if isinstance(value, dict):
-        return {"dict": [[as_json(label), as_json(weight)] for label, weight in value.items()]}
+        return {"dict": [[to_json(label), to_json(weight)] for label, weight in value.items()]}
     if isinstance(value, np.random.RandomState):
         name, key, *rest = value.get_state()
         return {"random_state": [name, key.tolist(), *rest]}
     raise TypeError(
-        f"{value!r} of type {type(value).__name__} cannot be written without pickle; joblib.dump "
-        "takes it."
+        f"{value!r} of type {type(value).__name__} cannot be saved without pickle; use joblib.dump."
     )
 
 
 def from_json(value):
-    """Return what `as_json` was given, scalars of NumPy as those of Python."""
+    """Return what `to_json` was given, with scalars of Python instead of NumPy."""
     if not isinstance(value, dict):
         return value
     ((kind, content),) = value.items()
@@ -245,27 +311,27 @@ def from_json(value):
         state = np.random.RandomState()
         state.set_state(tuple(content))
         return state
-    raise ValueError(f"{kind!r} is no kind of value.")
+    raise ValueError(f"{kind!r} is not a kind of value.")
 
 
-def classes_as_json(classes):
+def classes_to_json(classes):
     """Return an array of labels as JSON."""
     labels = classes.astype(np.int64) if classes.dtype.kind in "mM" else classes
     document = {
         "dtype": classes.dtype.str,
-        "labels": [as_json(label) for label in labels.tolist()],
+        "labels": [to_json(label) for label in labels.tolist()],
     }
     if not np.array_equal(classes_from_json(document), classes):
-        raise TypeError(f"classes_ of {classes.dtype} cannot be written; joblib.dump takes them.")
+        raise TypeError(f"classes_ of dtype {classes.dtype} cannot be saved; use joblib.dump.")
     return document
 
 
 def classes_from_json(document):
-    """Return the labels that `classes_as_json` was given."""
+    """Return the labels that `classes_to_json` was given."""
     if not re.fullmatch(LABEL_DTYPES, document["dtype"]):
-        raise ValueError(f"classes of dtype {document['dtype']!r} are not read.")
+        raise ValueError(f"classes of dtype {document['dtype']!r} are not supported.")
     dtype, labels = np.dtype(document["dtype"]), [from_json(x) for x in document["labels"]]
-    if dtype.itemsize * len(labels) > MAX_LABELS:
+    if dtype.itemsize * len(labels) > MAX_LABEL_BYTES:
         raise ValueError(f"{len(labels)} classes of dtype {dtype.str} take too much memory.")
     if dtype.kind in "mM":
         return np.array(labels, dtype=np.int64).astype(dtype)

@@ -1,7 +1,4 @@
-"""Where torch runs and with what: device, precision, compiler, gradients, seeds.
-
-All of it is scoped: nothing the caller set is different afterwards.
-"""
+"""Device, precision and gradient mode: chosen here, without changing the caller's settings."""
 
 import multiprocessing
 import warnings
@@ -11,51 +8,53 @@ import torch
 
 
 def resolve_device(device):
-    """Return the `torch.device` that `device` names here.
+    """Return the `torch.device` of the parameter `device`.
 
-    "auto" is CUDA if there is any, else the CPU; MPS is used when asked for. With several
-    CUDA devices, parallel workers of a search take them in turn.
+    "auto" is CUDA if available, otherwise the CPU. With several CUDA devices, the workers of a
+    parallel search take them in turn.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(device)
     except RuntimeError as error:
-        raise ValueError(
-            f"device must be 'auto', 'cpu', 'cuda', 'cuda:<number>' or 'mps', got {device!r}."
-        ) from error
+        raise ValueError(_unknown_device(device)) from error
     if device.type == "cuda":
         n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if device.index is None:
             device = torch.device("cuda", worker_number() % max(n_devices, 1))
         if device.index >= n_devices:
             raise ValueError(
-                f"device={str(device)!r} is not there: torch {torch.__version__} sees "
-                f"{n_devices} CUDA device(s); set device='auto' to use what there is."
+                f"device={str(device)!r} is not available: torch {torch.__version__} finds "
+                f"{n_devices} CUDA device(s); set device='auto' to use what is available."
             )
     elif device.type == "mps" and not torch.backends.mps.is_available():
-        raise ValueError("device='mps' is not there; set device='auto' to use what there is.")
-    elif device.type not in ("cpu", "mps"):
         raise ValueError(
-            f"device must be 'auto', 'cpu', 'cuda', 'cuda:<number>' or 'mps', got {str(device)!r}."
+            "device='mps' is not available; set device='auto' to use what is available."
         )
+    elif device.type not in ("cpu", "mps"):
+        raise ValueError(_unknown_device(str(device)))
     return device
 
 
+def _unknown_device(device):
+    return f"device must be 'auto', 'cpu', 'cuda', 'cuda:<number>' or 'mps', got {device!r}."
+
+
 def worker_number():
-    """Return this process's number among the workers of its pool, 0 in the main process."""
+    """Return the number of this process among the workers of its pool; 0 in the main process."""
     identity = multiprocessing.current_process()._identity  # (number of the child, from 1, ...)
     return identity[-1] - 1 if identity else 0
 
 
 def device_or_cpu(device):
-    """Return `device` if it is there, else the CPU with a warning: a model from elsewhere."""
+    """Return `device` if it is available, otherwise the CPU with a warning."""
     try:
         return resolve_device(device)
     except ValueError:
         warnings.warn(
-            f"This model was trained on device={device!r}, which is not there: it runs on the "
-            "CPU from here on. set_params(device='cpu') makes later fits do so too.",
+            f"This model was trained on device={device!r}, which is not available here: it is "
+            "moved to the CPU. Call set_params(device='cpu') to fit it there as well.",
             UserWarning,
             stacklevel=2,
         )
@@ -71,7 +70,7 @@ def autocast(device, precision):
 
 
 @contextmanager
-def gradients():
-    """Allow them, also for a caller in `no_grad` or `inference_mode`."""
+def gradients_enabled():
+    """Enable gradients, even if the caller is in `no_grad` or `inference_mode`."""
     with torch.inference_mode(False), torch.enable_grad():
         yield

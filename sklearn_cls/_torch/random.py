@@ -6,11 +6,14 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
+SAMPLING_FUNCTIONS = (torch.randn, torch.Tensor.normal_, torch.Tensor.uniform_)
 
-class DrawFrom(TorchFunctionMode):
-    """A context in which random numbers come from `generator`, in the calling thread alone.
 
-    Layers draw their weights from torch's global generator, which is the process's.
+class SampleFrom(TorchFunctionMode):
+    """A context in which the calling thread draws random numbers from `generator`.
+
+    The layers of torch draw their initial weights from the global generator, which all threads of
+    the process share.
     """
 
     def __init__(self, generator):
@@ -18,29 +21,26 @@ class DrawFrom(TorchFunctionMode):
         self.generator = generator
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        """Call `function`, with the generator if it can have one and has none."""
+        """Call `function`, with the generator if it takes one and got none."""
         kwargs = kwargs or {}
-        if function in DRAWS or "generator" in kwargs:
+        if function in SAMPLING_FUNCTIONS or "generator" in kwargs:
             kwargs["generator"] = kwargs.get("generator") or self.generator
         return function(*args, **kwargs)
 
 
-DRAWS = (torch.randn, torch.Tensor.normal_, torch.Tensor.uniform_)
-
-
 @contextmanager
 def initial_weights(seed):
-    """Draw initial weights from `seed`, on the CPU, the same for every device."""
-    with torch.device("cpu"), DrawFrom(torch.Generator("cpu").manual_seed(seed)):
+    """Draw initial weights from `seed`, on the CPU, so that they are equal on every device."""
+    with torch.device("cpu"), SampleFrom(torch.Generator("cpu").manual_seed(seed)):
         yield
 
 
-def draw_seed(random_state, n_epochs_before=0):
-    """Return a seed from `random_state`; None draws from the operating system's entropy.
+def draw_seed(random_state, n_epochs_trained=0):
+    """Return a seed from `random_state`; with None, from the entropy of the operating system.
 
-    Training that goes on after `n_epochs_before` gets another seed from the same int.
+    A fit that continues after `n_epochs_trained` epochs gets another seed from the same int.
     """
     if isinstance(random_state, np.random.RandomState):
         random_state = random_state.randint(2**31 - 1)
-    entropy = None if random_state is None else (int(random_state), n_epochs_before)
+    entropy = None if random_state is None else (int(random_state), n_epochs_trained)
     return int(np.random.SeedSequence(entropy).generate_state(1)[0] >> 1)

@@ -1,26 +1,29 @@
-"""From parameters and data to what is built: every "auto" is decided here."""
+"""The parameters of the network and of the training: every "auto" is decided here."""
 
 import math
 from numbers import Integral
 
 import numpy as np
+import torch
 
-MAX_TOKENS = 64  # of a sequence of median length: what attention costs grows with tokens
-AUTO_LR = 2e-3  # peak step size of batches of 16 at width 64
-AUTO_UPDATES = 600  # of the weights, with batches of 32 or more
-AUTO_MIN_EPOCHS = 10  # what a large one needs
-ARCHITECTURE = (  # what the weights fit, so that training goes on only if it is the same
+from sklearn_cls._torch.threads import ELEMENTS_PER_THREAD, resolve_n_threads
+
+MAX_TOKENS = 64  # of a sequence of median length; the cost of attention grows with their square
+AUTO_LR = 2e-3  # peak learning rate for batches of 16 and d_model=64
+AUTO_UPDATES = 600  # with batches of 32 or more
+AUTO_MIN_EPOCHS = 10  # a large dataset needs them
+WARMUP_FRACTION = 0.1
+ARCHITECTURE = (  # parameters that decide the shapes or the meaning of the weights
     "cls_strategy",
     "pooling",
     "depth",
     "d_model",
     "n_heads",
     "dim_feedforward",
-    "activation",
     "embedding",
     "positions",
 )
-DATA_DEPENDENT = (  # the data and the seed
+DATA_DEPENDENT = (  # parameters of the network that come from the data and the seed
     "n_features",
     "n_classes",
     "patch_size",
@@ -32,25 +35,25 @@ DATA_DEPENDENT = (  # the data and the seed
 
 
 def to_python_int(value):
-    """Return an int of any kind as Python's: NumPy's may be unsigned, and torch takes no True."""
+    """Return an integer of any type as int: torch rejects bools and unsigned NumPy integers."""
     return int(value) if isinstance(value, Integral) else value
 
 
 def auto_patch_size(n_steps):
-    """Steps a token, so that a sequence of `n_steps` has at most `MAX_TOKENS` tokens."""
+    """Return the smallest patch that cuts `n_steps` steps into at most `MAX_TOKENS` tokens."""
     return math.ceil(n_steps / MAX_TOKENS)
 
 
 def auto_batch_size(n_sequences):
-    """Return a power of 2 near a tenth of the training sequences, 8 to 128."""
+    """Return a power of 2 near a tenth of the training sequences, from 8 to 128."""
     return int(2 ** np.clip(round(math.log2(n_sequences / 10)), 3, 7))
 
 
 def auto_max_epochs(n_sequences, batch_size):
     """Return the epochs that make `AUTO_UPDATES` updates, at least `AUTO_MIN_EPOCHS`.
 
-    More in batches below 32, as their steps are smaller (see `auto_lr`): the sum of all is the
-    same.
+    Batches below 32 get more updates, because their learning rate is lower (see `auto_lr`): the sum
+    of the learning rates over all updates stays the same.
     """
     n_batches = math.ceil(n_sequences / batch_size)
     n_updates = AUTO_UPDATES * max(1, math.sqrt(32 / batch_size))
@@ -58,23 +61,32 @@ def auto_max_epochs(n_sequences, batch_size):
 
 
 def auto_lr(batch_size, d_model):
-    """Return the peak step size: larger for batches with less noise, smaller for wide layers.
+    """Return the peak learning rate.
 
-    As the root of the batch size up to 128, as Adam's steps do (Malladi et al., On the SDEs and
-    Scaling Rules for Adaptive Gradient Algorithms, NeurIPS 2022), and as 1 / `d_model` from 64 on
-    (Yang et al., Tensor Programs V, NeurIPS 2021).
+    It grows with the square root of the batch size up to 128 (Malladi et al., On the SDEs and
+    Scaling Rules for Adaptive Gradient Algorithms, NeurIPS 2022), and above a width of 64 it falls
+    as 1 / `d_model` (Yang et al., Tensor Programs V, NeurIPS 2021).
     """
     return AUTO_LR * math.sqrt(min(batch_size, 128) / 16) * min(1, 64 / d_model)
 
 
-def plan_network(params, data, n_classes, seed, start=None):
+def auto_n_threads(module, device, n_jobs, n_steps):
+    """Return the number of torch threads for `n_steps` steps at once, None on a GPU."""
+    if torch.device(device).type != "cpu":
+        return None
+    embedding = module.embedding
+    n_elements = n_steps / embedding.patch_size * embedding.d_model
+    return resolve_n_threads(n_jobs, n_elements // ELEMENTS_PER_THREAD)
+
+
+def network_params(params, data, n_classes, seed, warm_start_net=None):
     """Return the parameters of `CLSEncoder`.
 
-    If training goes on from the net `start`, that knows what was once read off the data.
+    A warm start keeps those that were derived from the data of the first fit.
     """
     network = {name: to_python_int(getattr(params, name)) for name in (*ARCHITECTURE, "dropout")}
-    if start is not None:
-        known = start.get_params_for("module")
+    if warm_start_net is not None:
+        known = warm_start_net.get_params_for("module")
         return {**network, **{name: known[name] for name in DATA_DEPENDENT}}
     patch_size = to_python_int(params.patch_size)
     if patch_size == "auto":
@@ -85,37 +97,36 @@ def plan_network(params, data, n_classes, seed, start=None):
         "n_classes": n_classes,
         "patch_size": patch_size,
         "max_tokens": math.ceil(int(data.lengths.max()) / patch_size),
-        "has_missing": bool(data.sequences.has_gaps[data.rows].any()),
-        "use_instance_norm": params.standardize and data.sequences.scales_differ(data.rows),
+        "has_missing": bool(data.sequences.has_gaps[data.indices].any()),
+        "use_instance_norm": params.standardize and data.sequences.scales_differ(data.indices),
         "token_seed": seed,
     }
 
 
-def plan_training(params, n_sequences, *, one_pass=False):
-    """Return the parameters of `Net` for a whole training, or for one pass at a constant `lr`."""
+def training_params(params, n_sequences, *, one_epoch=False):
+    """Return the parameters of `Net` for a whole fit, or for one epoch at a constant `lr`."""
     batch_size = to_python_int(params.batch_size)
     if batch_size == "auto":
         batch_size = auto_batch_size(n_sequences)
     n_batches = math.ceil(n_sequences / batch_size)
-    max_epochs = 1 if one_pass else to_python_int(params.max_epochs)
+    max_epochs = 1 if one_epoch else to_python_int(params.max_epochs)
     if max_epochs == "auto":
         max_epochs = auto_max_epochs(n_sequences, batch_size)
     return {
         "batch_size": batch_size,
         "max_epochs": max_epochs,
         "n_updates": max_epochs * n_batches,
-        "warmup_fraction": None if one_pass else params.warmup_fraction,
+        "warmup_fraction": None if one_epoch else WARMUP_FRACTION,
         "lr": auto_lr(batch_size, params.d_model) if params.lr == "auto" else params.lr,
         "weight_decay": params.weight_decay,
         "criterion__label_smoothing": params.label_smoothing,
         "augment": params.augment,
         "precision": params.precision,
-        "compile": params.compile,
     }
 
 
-def check_consistency(params, start=None):
-    """Check what parameters say together, and against the net to go on from."""
+def check_consistency(params, warm_start_net=None):
+    """Check parameters against each other, and against the network of a warm start."""
     d_model, n_heads = params.d_model, params.n_heads
     if d_model % n_heads:
         nearest = max(1, round(d_model / n_heads)) * n_heads
@@ -128,13 +139,13 @@ def check_consistency(params, start=None):
             "positions='rope' rotates pairs of entries, so d_model / n_heads must be even, got "
             f"d_model={d_model} and n_heads={n_heads}; d_model={2 * d_model} works."
         )
-    if start is None:
+    if warm_start_net is None:
         return
-    known = start.get_params_for("module")
+    known = warm_start_net.get_params_for("module")
     names = ARCHITECTURE if params.patch_size == "auto" else (*ARCHITECTURE, "patch_size")
     for name in names:
         if getattr(params, name) != known[name]:
             raise ValueError(
-                f"{name}={getattr(params, name)!r}, but the network to go on from has "
-                f"{known[name]!r}; a fit with warm_start=False starts anew."
+                f"{name}={getattr(params, name)!r}, but the fitted network has {known[name]!r}; "
+                "set it back, or fit anew with warm_start=False."
             )

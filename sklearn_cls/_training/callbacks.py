@@ -1,4 +1,4 @@
-"""What watches an epoch and may end the training: skorch callbacks."""
+"""Callbacks of skorch and of scikit-learn, and the progress bar."""
 
 from copy import copy
 
@@ -6,20 +6,26 @@ from skorch.callbacks import Callback, EarlyStopping
 from skorch.utils import noop
 from tqdm.auto import tqdm
 
-TAKEN = ("epoch_timer", "train_loss", "valid_loss")  # names of what `Net` calls itself
+from sklearn_cls._compat import FitCallback
+
+RESERVED_NAMES = ("epoch_timer", "train_loss", "valid_loss")  # callbacks that `Net` adds itself
 
 
-class StopTraining(KeyboardInterrupt):
-    """What scikit-learn's callbacks ask for by returning True, and skorch's by an interrupt."""
+class StopTraining(Exception):
+    """Ends the training because a callback asked for it."""
 
 
-class EpochBar(Callback):
-    """A progress bar with epoch, loss and time left; a context that closes it."""
+class PassiveCallback(Callback):
+    """A callback that never asks to stop: a KeyboardInterrupt in it is the user's Ctrl-C."""
 
-    bar_ = None  # none before the training: even one that is not shown starts a thread of tqdm's
+
+class EpochBar(PassiveCallback):
+    """A progress bar with epoch, losses and remaining time; a context manager that closes it."""
+
+    bar_ = None  # created when training begins: even a hidden bar of tqdm starts a thread
 
     def __enter__(self):
-        """Return itself."""
+        """Return the callback."""
         return self
 
     def __exit__(self, *error):
@@ -28,85 +34,93 @@ class EpochBar(Callback):
             self.bar_.close()
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Show how many epochs there will be."""
+        """Show the number of epochs."""
         self.bar_ = tqdm(desc="fit", unit="epoch", total=net.max_epochs)
 
     def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
-        """Move the bar on."""
-        row = net.history[-1]
-        losses = {k: f"{row[k]:.4f}" for k in ("train_loss", "valid_loss") if k in row}
+        """Advance the bar; by several epochs after a resumed fit."""
+        epoch = net.history[-1]
+        losses = {k: f"{epoch[k]:.4f}" for k in ("train_loss", "valid_loss") if k in epoch}
         self.bar_.set_postfix(losses, refresh=False)
-        self.bar_.update(len(net.history) - self.bar_.n)  # more, after those of a checkpoint
+        self.bar_.update(len(net.history) - self.bar_.n)
 
 
-class ScikitLearnCallbacks(Callback):
-    """Hands every epoch to scikit-learn's callbacks.
+class ScikitLearnCallbacks(PassiveCallback):
+    """Passes every epoch on to scikit-learn's callbacks.
 
     Parameters
     ----------
     context : sklearn.callback.CallbackContext
-        Of the fit.
-    hooks : dict
-        What every hook is called with: estimator, X, y, metadata.
+        The context of the fit.
+    hook_kwargs : dict
+        Arguments of every hook: estimator, X, y, metadata.
+    fitted_attributes : callable
+        Called with a copy of the net; returns the attributes that make an estimator a fitted one.
     """
 
-    def __init__(self, context, hooks):
-        self.context, self.hooks = context, hooks
+    def __init__(self, context, hook_kwargs, fitted_attributes):
+        self.context, self.hook_kwargs = context, hook_kwargs
+        self.fitted_attributes = fitted_attributes
 
     def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
-        """Tell that an epoch begins."""
+        """Open a task for the epoch."""
         self.epoch_ = self.context.subcontext(task_name="epoch")
-        self.epoch_.call_on_fit_task_begin(**self.hooks)
+        self.epoch_.call_on_fit_task_begin(**self.hook_kwargs)
 
     def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
-        """Tell that an epoch ended, and stop if a hook asks to."""
+        """Close the task of the epoch, and stop training if a hook returns True."""
         stop = self.epoch_.call_on_fit_task_end(
-            # A copy, for a hook that keeps the estimator it is given.
-            reconstruction_attributes=lambda: {"net_": copy(net)},
-            **self.hooks,
+            # A hook may keep the estimator that it is given, so it gets a copy of the net.
+            reconstruction_attributes=lambda: self.fitted_attributes(net),
+            **self.hook_kwargs,
         )
         if stop:
             raise StopTraining
 
 
 def early_stopping(n_iter_no_change):
-    """Stop when the validation loss has not fallen for a while, and go back to the best epoch."""
+    """Return a callback that stops when the validation loss stalls, and restores the best epoch."""
     return EarlyStopping(
         monitor="valid_loss", patience=n_iter_no_change, threshold=0, load_best=True, sink=noop
     )
 
 
 def check_callbacks(callbacks):
-    """Return the user's callbacks as a list of what skorch takes."""
+    """Return the user's callbacks as two lists: those of skorch and those of scikit-learn."""
+    of_skorch, of_sklearn = [], []
     for item in callbacks or []:
         callback = item[1] if isinstance(item, tuple) and len(item) == 2 else item
-        if not isinstance(callback, Callback) and not (
-            isinstance(callback, type) and issubclass(callback, Callback)
-        ):
+        is_class = isinstance(callback, type)
+        if issubclass(callback if is_class else type(callback), Callback):
+            of_skorch.append(item)
+        elif isinstance(callback, FitCallback) and not is_class and callback is item:
+            of_sklearn.append(item)
+        else:
             raise ValueError(
-                f"callbacks must be skorch callbacks, or tuples of a name and one, got {item!r}; "
-                "those of scikit-learn go to set_callbacks."
+                "callbacks must hold callbacks of skorch, tuples of a name and one, or callbacks "
+                f"of scikit-learn 1.9 or newer, got {item!r}; see skorch.callbacks and "
+                "sklearn.callback."
             )
-    names = [item[0] for item in callbacks or [] if isinstance(item, tuple)]
+    names = [item[0] for item in of_skorch if isinstance(item, tuple)]
     for name in names:
-        if not isinstance(name, str) or names.count(name) > 1 or name in TAKEN:
+        if not isinstance(name, str) or names.count(name) > 1 or name in RESERVED_NAMES:
             raise ValueError(
-                f"callbacks must have names that differ, and none of {TAKEN}, got {name!r}; choose "
-                "another text."
+                f"callbacks must have unique names other than {RESERVED_NAMES}, got {name!r}; "
+                "choose another name."
             )
-    return list(callbacks or [])
+    return of_skorch, of_sklearn
 
 
-def without_training_state(callbacks):
-    """Return the user's callbacks without what they keep of a training, such as the optimiser."""
+def strip_callbacks(callbacks):
+    """Return copies of the user's callbacks without attributes that training has set."""
     if callbacks is None:
         return None
-    kept = []
+    stripped = []
     for item in callbacks:
         name, callback = item if isinstance(item, tuple) else (None, item)
-        if not isinstance(callback, type):
+        if isinstance(callback, Callback):
             callback = copy(callback)
             for attribute in [k for k in vars(callback) if k.endswith("_")]:
                 delattr(callback, attribute)
-        kept.append(callback if name is None else (name, callback))
-    return kept
+        stripped.append(callback if name is None else (name, callback))
+    return stripped

@@ -1,10 +1,8 @@
-"""The network trained through skorch: batches, optimiser, schedule, interrupts.
+"""The skorch net that trains the network: datasets, loss, update and epoch loop.
 
-Shapes: B sequences, T steps, K classes.
+Shapes: B sequences, K classes.
 """
 
-import itertools
-import math
 import warnings
 from contextlib import suppress
 from copy import deepcopy
@@ -20,67 +18,62 @@ from skorch.utils import TeeGenerator
 from torch import nn
 
 from sklearn_cls._data.augment import augment
-from sklearn_cls._data.batches import (
-    STEPS_PER_BATCH,
-    STEPS_PER_GPU_BATCH,
-    Batches,
-    SequenceDataset,
-    prediction_batch,
-    length_bucketed_batches,
-)
+from sklearn_cls._data.batches import Batches, SequenceDataset
 from sklearn_cls._data.sequences import read_sequences
-from sklearn_cls._network.dropout import seed_generators
+from sklearn_cls._network.dropout import generators, seed_generators
 from sklearn_cls._network.encoder import CLSEncoder
 from sklearn_cls._torch.device import autocast, device_or_cpu
 from sklearn_cls._torch.random import initial_weights
-from sklearn_cls._torch.threads import (
-    ELEMENTS_PER_THREAD,
-    resolve_n_threads,
-    thread_local_num_threads,
-    parallel_map,
-    torch_threads,
-)
-from sklearn_cls._training.callbacks import EpochBar, ScikitLearnCallbacks, StopTraining
-from sklearn_cls._training.divergence import DivergenceError
+from sklearn_cls._torch.threads import thread_local_num_threads, torch_threads
+from sklearn_cls._training.auto import auto_n_threads
+from sklearn_cls._training.callbacks import PassiveCallback, StopTraining
+from sklearn_cls._training.divergence import check_losses, check_weights
+from sklearn_cls._training.history import is_finished
+from sklearn_cls._training.micro_batches import run_in_micro_batches
+from sklearn_cls._training.optimizer import adamw, cosine_schedule
 
 MAX_GRADIENT_NORM = 1.0
-MAX_ABS_WEIGHT = 1e3  # beyond it, float32 overflows somewhere; none that learns comes near
-NEVER_ASK = (EpochBar, EpochTimer, PassthroughScoring, ScikitLearnCallbacks)
+PASSIVE = (PassiveCallback, EpochTimer, PassthroughScoring)
 
 
 class Net(NeuralNetClassifier):
-    """skorch's net on padded batches, without the work of its defaults that nobody asked for.
+    """skorch's classifier on padded batches of sequences, whose data are checked already.
+
+    Replaced are the methods of skorch that do work which nobody asked for here: checks of the data,
+    validation split, per-batch device synchronisation, walks through all layers at every step.
+    History, callbacks, early stopping and the manners of an estimator are skorch's.
 
     Parameters
     ----------
     seed : int
-        Of the initial weights, the dropout masks, the token and the order of batches.
+        Seed of initial weights, dropout, [CLS] token, batch order and augmentation.
     precision : {"auto", "float32", "bfloat16"}
+        Autocast of the forward pass.
     augment : bool
-        Whether to warp and splice what is learnt from.
+        Whether training batches are augmented by time warping and CutMix.
     weight_decay : float
-        Of matrices; biases, norms, positions and the token are exempt.
+        Weight decay of the matrices, see `optimizer.adamw`.
     warmup_fraction : float or None
-        Share of all updates in which the step size rises to `lr`, to fall along half a cosine
-        after it; None keeps it at `lr`.
+        Fraction of all updates in which the learning rate rises to `lr`; None keeps it constant.
     n_updates : int
-        All updates of this training; 0 needs no optimiser.
-    n_epochs_before : int
-        Passes made before this training, by the nets it goes on from.
+        Number of updates of this training. With 0 no optimizer is built.
+    n_epochs_trained : int
+        Number of epochs of the fits that this one continues.
     **kwargs
-        Of `skorch.NeuralNetClassifier`.
+        Parameters of `skorch.NeuralNetClassifier`.
     """
 
     def __init__(
         self, *args, seed=0, precision="auto", augment=False, weight_decay=0.0,
-        warmup_fraction=None, n_updates=1, n_epochs_before=0, **kwargs,
+        warmup_fraction=None, n_updates=1, n_epochs_trained=0, **kwargs,
     ):  # fmt: skip
         self.seed, self.precision, self.augment = seed, precision, augment
         self.weight_decay, self.warmup_fraction = weight_decay, warmup_fraction
-        self.n_updates, self.n_epochs_before = n_updates, n_epochs_before
+        self.n_updates, self.n_epochs_trained = n_updates, n_epochs_trained
         super().__init__(*args, **kwargs)
-        self.n_parts = 1  # in which a batch is computed, where memory is short
-        self.goes_on_from = None  # SHA-256 of the weights at the start of an interrupted training
+        self.n_micro_batches = 1  # per batch; more once the device has run out of memory
+        self.stop_requested = False  # whether a callback asked to end the training
+        self.is_interrupted = False  # whether Ctrl-C ended the training
 
     @property
     def _default_callbacks(self):
@@ -91,10 +84,10 @@ class Net(NeuralNetClassifier):
         ]
 
     def check_data(self, X, y=None):
-        """Do nothing: the data are checked."""
+        """Do nothing: the data are checked before the net is built."""
 
     def initialize_module(self):
-        """Build the network from `seed`, and give its random layers generators of their own."""
+        """Build the network from `seed`, with random generators of its own."""
         with initial_weights(self.seed):
             super().initialize_module()
         self.module_.to(self.device)
@@ -102,52 +95,32 @@ class Net(NeuralNetClassifier):
         return self
 
     def initialize_optimizer(self, triggered_directly=None):
-        """Build AdamW and its schedule."""
-        if self.n_updates == 0:  # torch takes seconds to import what its first optimiser needs
-            return self
-        decay = {True: [], False: []}
-        for name, p in self.module_.named_parameters():
-            # No weight decay on the token: it would pull [CLS] towards 0, where its query
-            # selects nothing.
-            decay[p.ndim > 1 and name != "embedding.position"].append(p)
-        groups = [
-            {"params": decay[True], "weight_decay": self.weight_decay},
-            {"params": decay[False], "weight_decay": 0.0},
-        ]
-        lr = self.lr * self.share_of_lr(0)
-        self.optimizer_ = torch.optim.AdamW(groups, lr=lr, fused=True)
-        # By a factor at each update, so that the schedule of a callback multiplies with it.
-        self.schedule_ = torch.optim.lr_scheduler.MultiplicativeLR(
-            self.optimizer_, lambda i: self.share_of_lr(i) / self.share_of_lr(i - 1)
-        )
+        """Build AdamW and its learning rate schedule."""
+        if self.n_updates > 0:  # torch takes seconds to import what its first optimizer needs
+            self.optimizer_ = adamw(self.module_, self.lr, self.weight_decay)
+            self.schedule_ = cosine_schedule(self.optimizer_, self.n_updates, self.warmup_fraction)
         return self
 
-    def share_of_lr(self, update):
-        """Return the share of `lr` at which update number `update` is made."""
-        if self.warmup_fraction is None:
-            return 1.0
-        n_warmup = math.ceil(self.warmup_fraction * self.n_updates)
-        if update < n_warmup:
-            return (update + 1) / n_warmup
-        progress = (update - n_warmup) / (self.n_updates + 1 - n_warmup)  # below 1
-        return 0.5 * (1 + math.cos(math.pi * progress))
-
     def get_dataset(self, X, y=None):
-        """Return sequences as a data set."""
+        """Return sequences as a dataset."""
         if isinstance(X, SequenceDataset):
             return X
         return SequenceDataset.unlabelled(read_sequences(X))
 
     def get_iterator(self, dataset, training=False):
-        """Return the batches of a data set, shuffled if they are to be learnt from."""
+        """Return the batches of a dataset, shuffled and augmented for training."""
         device = torch.device(self.device)
         if not training:
             return Batches(dataset, self.batch_size, device)
         rng, augmentation, generator = np.random.default_rng(self.seed), None, None
         if self.augment:
-            # Beside a stretch of another scale, a sequence would look constant.
-            augmentation = partial(augment, splices=not self.module_.embedding.use_instance_norm)
-            # Another stream than those of dropout and the token.
+            augmentation = partial(
+                augment,
+                n_classes=self.module_.head.out_features,
+                # Beside a stretch of another scale, a sequence would look constant.
+                use_cutmix=not self.module_.embedding.use_instance_norm,
+            )
+            # Another stream of random numbers than those of dropout and the [CLS] token.
             generator = torch.Generator(device).manual_seed(self.seed + 2)
         return Batches(dataset, self.batch_size, device, rng, augmentation, generator)
 
@@ -157,13 +130,9 @@ class Net(NeuralNetClassifier):
             return self.module_(x["x"], x["is_padding"])
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
-        """Return the mean of the weighted losses of a batch."""
-        y_pred, weight = y_pred.float(), X["sample_weight"]
-        losses = self.criterion_(y_pred, y_true) * weight
-        if "partner" in X:  # each is of its partner's class in part
-            of_partner = self.criterion_(y_pred, X["partner_y"]) * X["partner_weight"]
-            losses = losses.lerp(of_partner, X["share"])
-        return losses.mean()
+        """Return the mean of the weighted losses of a batch; CutMix has soft labels, (B, K)."""
+        losses = self.criterion_(y_pred.float(), X.get("target", y_true))
+        return (losses * X["sample_weight"]).mean()
 
     def _set_training(self, training=True):
         if self.module_.training != training:  # skorch walks through all layers at every step
@@ -171,7 +140,7 @@ class Net(NeuralNetClassifier):
 
     def train_step(self, batch, **fit_params):
         """Make one update."""
-        step = self.in_parts(self.train_step_single, batch)
+        step = self._in_micro_batches(self.train_step_single, batch)
         named_parameters = TeeGenerator(self.get_all_learnable_params())
         self.notify(
             "on_grad_computed", named_parameters=named_parameters, batch=batch, training=True
@@ -182,271 +151,191 @@ class Net(NeuralNetClassifier):
         self.schedule_.step()
         return step
 
-    def train_step_single(self, batch, share=1.0):
-        """Add the gradient of a batch, or of a `share` of one."""
+    def train_step_single(self, batch, fraction=1.0):
+        """Add the gradient of a micro-batch, which is a `fraction` of the batch."""
         self._set_training(True)
         inputs, y = batch
         y_pred = self.infer(inputs)
         loss = self.get_loss(y_pred, y, X=inputs, training=True)
-        if share != 1.0:
-            loss = loss * share
+        if fraction != 1.0:
+            loss = loss * fraction
         loss.backward()
         return {"loss": loss.detach(), "y_pred": y_pred}
 
     def validation_step(self, batch, **fit_params):
-        """Return loss and logits of a batch that is not learnt from."""
-        return self.in_parts(self.validation_step_single, batch)
+        """Return loss and logits of a validation batch."""
+        return self._in_micro_batches(self.validation_step_single, batch)
 
-    def validation_step_single(self, batch, share=1.0):
-        """Return loss and logits of a batch, or of a `share` of one."""
+    def validation_step_single(self, batch, fraction=1.0):
+        """Return loss and logits of a micro-batch, which is a `fraction` of the batch."""
         step = super().validation_step(batch)
-        return {**step, "loss": step["loss"] * share}
+        return {**step, "loss": step["loss"] * fraction}
 
-    def in_parts(self, step, batch):
-        """Return `step` of a batch, part by part if the device has not enough memory for all.
+    def _in_micro_batches(self, step, batch):
+        result, n = run_in_micro_batches(
+            step, batch, self.n_micro_batches, self.optimizer_.zero_grad
+        )
+        if self.n_micro_batches == 1 and n > 1:
+            warnings.warn(
+                f"Out of memory on {self.device}: from here on, each batch of "
+                f"batch_size={self.batch_size} is computed in micro-batches whose gradients are "
+                "accumulated. Set a smaller batch_size to avoid this.",
+                UserWarning,
+                stacklevel=2,
+            )
+        self.n_micro_batches = n
+        return result
 
-        The gradients of the parts add up to that of the batch, but batch norm sees part by part.
-        """
-        while True:
-            self.optimizer_.zero_grad()
-            try:
-                parts = parts_of(batch, self.n_parts)
-                steps = [step(part, len(part[1]) / len(batch[1])) for part in parts]
-                break
-            except torch.OutOfMemoryError:
-                if self.n_parts >= len(batch[1]):
-                    raise
-            # Out of the clause, which holds on to what the step had made.
-            self.n_parts *= 2
-            if self.n_parts == 2:
-                warnings.warn(
-                    f"Out of memory on {self.device}: batches of batch_size={self.batch_size} are "
-                    "computed in parts, and their gradients added, from here on. A smaller "
-                    "batch_size avoids it.",
-                    UserWarning,
-                    stacklevel=2,
-                )
-        if len(steps) == 1:
-            return steps[0]
-        return {
-            "loss": torch.stack([part["loss"] for part in steps]).sum(),
-            "y_pred": torch.cat([part["y_pred"] for part in steps]),
-        }
-
-    def fit_loop(self, X, y=None, epochs=None, *, checkpoint):
-        """Make all passes that are left, and tell `checkpoint` of each."""
+    def fit_loop(self, X, y=None, epochs=None, **fit_params):
+        """Train for the epochs that are left; fewer than `max_epochs` after a restored state."""
         train, valid = self.get_split_datasets(X, y)
         datasets = {"dataset_train": train, "dataset_valid": valid}
-        batches = self.get_iterator(train, training=True)
-        held_out = None if valid is None else self.get_iterator(valid)
-        checkpoint.start(self, batches)
+        valid_batches = None if valid is None else self.get_iterator(valid)
         for _ in range(len(self.history), self.max_epochs):
             self.notify("on_epoch_begin", **datasets)
-            self.run_single_epoch(batches, True, "train", self.train_step)
-            self.run_single_epoch(held_out, False, "valid", self.validation_step)
+            self.run_single_epoch(self.train_batches_, True, "train", self.train_step)
+            self.run_single_epoch(valid_batches, False, "valid", self.validation_step)
             self.notify("on_epoch_end", **datasets)
-            checkpoint.epoch_done(self, batches)
         return self
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
-        """Run one pass, waiting for the device at its end only."""
+        """Run one epoch; a GPU is synchronised at its end only."""
         if iterator is None:
             return
-        losses, hits, n = [], [], 0
+        losses, n_correct, n = [], [], 0
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch)
             losses.append(step["loss"].detach())
             if not training:
-                hits.append((step["y_pred"].argmax(1) == batch[1]).sum())
+                n_correct.append((step["y_pred"].argmax(1) == batch[1]).sum())
             n += len(batch[1])
             self.history.record_batch(prefix + "_batch_size", len(batch[1]))
             self.notify("on_batch_end", batch=batch, training=training, **step)
         losses = torch.stack(losses).tolist()
-        for row, loss in zip(self.history[-1]["batches"][-len(losses) :], losses, strict=True):
-            row[prefix + "_loss"] = loss  # of which skorch makes the epoch's
-            if not math.isfinite(loss):
-                raise DivergenceError(
-                    f"The {prefix} loss became {loss} in epoch {len(self.history)}; lower lr (now "
-                    f"{self.lr}) or weight_decay (now {self.weight_decay}), or look for extreme "
-                    "values in X."
-                )
+        batches = self.history[-1]["batches"][-len(losses) :]
+        for batch, loss in zip(batches, losses, strict=True):
+            batch[prefix + "_loss"] = loss  # PassthroughScoring averages it over the epoch
+        check_losses(self, prefix, losses)
         if training:
-            of_each = [p.detach().abs().amax() for p in self.module_.parameters()]
-            largest = torch.stack(of_each).amax().item()  # NaN if one is
-            if not largest <= MAX_ABS_WEIGHT:
-                raise DivergenceError(
-                    f"A weight became {largest:.3g} in epoch {len(self.history)}; lower lr (now "
-                    f"{self.lr}) or weight_decay (now {self.weight_decay})."
-                )
+            check_weights(self)
             self.history.record("lr", self.optimizer_.param_groups[0]["lr"])
         else:
-            self.history.record("valid_accuracy", torch.stack(hits).sum().item() / n)
+            self.history.record("valid_accuracy", torch.stack(n_correct).sum().item() / n)
 
     def notify(self, method_name, **cb_kwargs):
-        """Call all callbacks, then stop if one asked to."""
+        """Call every callback, then raise StopTraining if one of them asked to stop."""
         getattr(self, method_name)(self, **cb_kwargs)
-        asked_to_stop = False
         for _, callback in self.callbacks_:
             try:
                 getattr(callback, method_name)(self, **cb_kwargs)
             except StopTraining:
-                asked_to_stop = True
+                self.stop_requested = True
             except KeyboardInterrupt:
-                # skorch's way to ask. But scikit-learn's callbacks, which may score for long,
-                # ask by another, and some never do, so that this is the user's Ctrl-C.
-                if isinstance(callback, NEVER_ASK):
+                if isinstance(callback, PASSIVE):  # the user's Ctrl-C
                     raise
-                asked_to_stop = True
-        if asked_to_stop:
+                # skorch's callbacks ask to stop by raising KeyboardInterrupt.
+                self.stop_requested = True
+        if self.stop_requested:
             raise StopTraining
 
-    def train(self, dataset, n_jobs, checkpoint):
-        """Train on `dataset` until the last epoch, a callback's wish or an interrupt."""
+    def train(self, dataset, n_jobs):
+        """Train on `dataset` until the last epoch, a callback or Ctrl-C ends it."""
         n_steps = min(self.batch_size, len(dataset)) * dataset.lengths.mean()
-        n_threads = self.resolve_n_threads(n_jobs, n_steps)
+        self.train_batches_ = self.get_iterator(dataset, training=True)
         try:
-            with torch_threads(n_threads):
+            with torch_threads(auto_n_threads(self.module_, self.device, n_jobs, n_steps)):
                 self.notify("on_train_begin", X=dataset, y=None)
-                self.fit_loop(dataset, checkpoint=checkpoint)
-        except KeyboardInterrupt as interrupt:
-            n_finished = len(self.finished_epochs())
-            if not isinstance(interrupt, StopTraining):
-                if n_finished == 0:
-                    raise
-                checkpoint.is_interrupted = True
-                if checkpoint.path is None:
-                    again = "or go on from these weights with warm_start=True"
-                else:
-                    self.goes_on_from = checkpoint.identity["warm_start"]
-                    again = f"with checkpoint={checkpoint.path!r} to go on where it was"
-                warnings.warn(
-                    f"Training was interrupted in epoch {n_finished + 1} of {self.max_epochs}: "
-                    f"the model is usable, but may not be done. Fit again, {again}.",
-                    UserWarning,
-                    stacklevel=2,
-                )
-            elif n_finished == 0:
+                self.fit_loop(dataset)
+        except StopTraining as stop:
+            if not any(map(is_finished, self.history)):
                 raise RuntimeError(
-                    "A callback asked to stop before the first epoch was done: there is no model."
-                ) from interrupt
+                    "A callback stopped the training before the end of the first epoch: there is "
+                    "no model. Let it stop after an epoch."
+                ) from stop
+        except KeyboardInterrupt:
+            if not any(map(is_finished, self.history)):
+                raise
+            self.is_interrupted = True
         with suppress(StopTraining):
             self.notify("on_train_end", X=dataset, y=None)
         self.module_.eval()
         return self
 
-    def resolve_n_threads(self, n_jobs, n_steps):
-        """Return how many threads `n_steps` steps at once are worth, None on a GPU."""
-        if torch.device(self.device).type != "cpu":
-            return None
-        embedding = self.module_.embedding
-        n_numbers = n_steps / embedding.patch_size * embedding.d_model
-        return resolve_n_threads(n_jobs, n_numbers // ELEMENTS_PER_THREAD)
+    def state_dict(self):
+        """Return everything that the next update depends on, except for callbacks."""
+        return {
+            "module": self.module_.state_dict(),
+            "optimizer": self.optimizer_.state_dict(),
+            "schedule": self.schedule_.state_dict(),
+            "generators": [generator.get_state() for generator in generators(self.module_)],
+            "batches": self.train_batches_.state_dict(),
+            "n_micro_batches": self.n_micro_batches,
+            "n_epochs_trained": self.n_epochs_trained,
+            "history": [
+                {name: value for name, value in epoch.items() if name != "batches"}
+                for epoch in filter(is_finished, self.history)
+            ],
+        }
 
-    @property
-    def n_epochs_so_far(self):
-        """Passes made by this training and those it went on from."""
-        return self.n_epochs_before + len(self.finished_epochs())
+    def load_state_dict(self, state):
+        """Restore what `state_dict` returned."""
+        self.module_.load_state_dict(state["module"])
+        self.optimizer_.load_state_dict(state["optimizer"])
+        self.schedule_.load_state_dict(state["schedule"])
+        for generator, saved in zip(generators(self.module_), state["generators"], strict=True):
+            generator.set_state(saved)
+        self.train_batches_.load_state_dict(state["batches"])
+        self.n_micro_batches = state["n_micro_batches"]
+        self.n_epochs_trained = state["n_epochs_trained"]
+        self.history.extend({**epoch, "batches": []} for epoch in state["history"])
 
-    def finished_epochs(self):
-        """Return what was recorded of each finished epoch, without its batches."""
-        return [
-            {
-                k: v.item() if isinstance(v, np.generic) else v
-                for k, v in row.items()
-                if k != "batches"
-            }
-            for row in self.history
-            if "dur" in row
-        ]
+    def strip_training_state(self, *, keep_optimizer=False):
+        """Drop datasets, callbacks, history and, unless it is kept, the optimizer."""
+        self.__dict__.update(self._stripped())
+        self.__dict__.pop("train_batches_", None)
+        if not keep_optimizer and hasattr(self, "optimizer_"):
+            del self.optimizer_, self.schedule_
+        return self
 
-    def without_training(self):
-        """Return the attributes without data sets, callbacks and what was noted of batches."""
+    def _stripped(self):
         return {
             **self.__dict__,
             "train_split": None,
             "callbacks": None,
             "callbacks_": [],
-            "history_": History(self.finished_epochs()),
+            "n_epochs_trained": self.n_epochs_trained + sum(map(is_finished, self.history)),
+            "history_": History(),
         }
 
-    def forget_training(self, *, keep_optimizer=False):
-        """Drop what holds on to data, to callers and, unless it is kept, to the optimiser."""
-        self.__dict__.update(self.without_training())
-        if not keep_optimizer and hasattr(self, "optimizer_"):
-            del self.optimizer_, self.schedule_
-        return self
-
     def __getstate__(self):
-        """Return what predicting needs, with the weights as arrays."""
-        state = self.without_training()
-        for name in ("module_", "criterion_", "optimizer_", "schedule_"):
+        """Return what prediction needs, with the weights as arrays, which have no device."""
+        state = self._stripped()
+        for name in ("module_", "criterion_", "optimizer_", "schedule_", "train_batches_"):
             state.pop(name, None)
         state["weights"] = {k: v.cpu().numpy() for k, v in self.module_.state_dict().items()}
-        state["history_"] = to_columns(state["history_"])
         return state
 
     def __setstate__(self, state):
-        """Build the network again, on the CPU if its device is not there."""
+        """Rebuild the network, on the CPU if its device is not available."""
         weights = state.pop("weights")
-        state["history_"] = History(from_columns(state["history_"]))
         self.__dict__.update(state)
         self.device = str(device_or_cpu(self.device))
         with thread_local_num_threads(1):
             self.initialize_module()
             self.initialize_criterion()
-            weights = {name: torch.from_numpy(np.array(value)) for name, value in weights.items()}
-            self.load_weights(weights)
+        self.load_weights({k: torch.from_numpy(np.array(v)) for k, v in weights.items()})
         self.module_.eval()
 
     def load_weights(self, weights):
-        """Take over the weights and buffers of another network."""
-        with thread_local_num_threads(1):  # else a forked process would hang in copying a large one
+        """Copy weights and buffers from a state dict of the network."""
+        # On several threads, copying large tensors would hang in a forked process.
+        with thread_local_num_threads(1):
             self.module_.load_state_dict(weights)
-
-    @property
-    def max_length(self):
-        """What learned positions reach to, None where there is no end."""
-        embedding = self.module_.embedding
-        if embedding.positions == "learned":
-            return len(embedding.position) * embedding.patch_size
-        return None
-
-    def compute(self, sequences, function, n_jobs=None, n_last=None):
-        """Return `function` of padded batches, in the order of `sequences`: (n, ..., n_last).
-
-        Shorter last axes, where they are steps, are filled up with zeros.
-        """
-        device = torch.device(self.device)
-        n_threads = self.resolve_n_threads(n_jobs, int(sequences.lengths.sum()))
-        if device.type == "cpu":
-            max_length = STEPS_PER_BATCH
-        else:  # wide layers hold more of a step
-            max_length = STEPS_PER_GPU_BATCH * 64 // max(64, self.module_.embedding.d_model)
-        batches = length_bucketed_batches(sequences.lengths, max_length)
-
-        def compute_batch(rows):
-            """Return pairs of rows and their results: one, or more if memory runs out."""
-            try:
-                with torch.inference_mode(), autocast(device, self.precision):
-                    batch = prediction_batch(sequences, rows, device)
-                    return [(rows, function(**batch)[: len(rows)].float().cpu().numpy())]
-            except torch.OutOfMemoryError:
-                if len(rows) == 1:
-                    raise
-            first, second = np.array_split(rows, 2)
-            return compute_batch(first) + compute_batch(second)
-
-        parts = list(itertools.chain(*parallel_map(compute_batch, batches, n_threads)))
-        *shape, n_default = parts[0][1].shape[1:]
-        result = np.zeros((len(sequences), *shape, n_last or n_default), dtype=np.float32)
-        for rows, part in parts:
-            result[rows, ..., : part.shape[-1]] = part
-        return result
 
 
 def new_net(network, **kwargs):
-    """Return a net of `CLSEncoder` with the parameters `network`, and of `Net` with the others."""
+    """Return an initialized net; `network` are the parameters of `CLSEncoder`."""
     net = Net(
         CLSEncoder,
         criterion=nn.CrossEntropyLoss,
@@ -459,17 +348,16 @@ def new_net(network, **kwargs):
         return net.initialize()
 
 
-def restored_net(network, weights, history, **kwargs):
-    """Return a net that predicts by `weights`, of which `history` was recorded."""
-    net = new_net(network, n_updates=0, **kwargs).forget_training()
+def restored_net(network, weights, **kwargs):
+    """Return a net with trained `weights`, for prediction only."""
+    net = new_net(network, n_updates=0, **kwargs).strip_training_state()
     net.load_weights(weights)
     net.module_.eval()
-    net.history_ = History(history)
     return net
 
 
-def build_net(network, training, *, mean_and_scale, valid=None, start=None, **kwargs):
-    """Return a net ready to train.
+def build_net(network, training, *, mean_and_std, valid=None, warm_start_net=None, **kwargs):
+    """Return a net that is ready to train.
 
     Parameters
     ----------
@@ -477,60 +365,28 @@ def build_net(network, training, *, mean_and_scale, valid=None, start=None, **kw
         Parameters of `CLSEncoder`.
     training, **kwargs
         Parameters of `Net`.
-    mean_and_scale : tuple of ndarray (F,), or None
-        By which inputs are standardised.
+    mean_and_std : tuple of ndarray (F,), or None
+        Statistics by which inputs are standardized.
     valid : SequenceDataset or None
-        What each epoch is validated on.
-    start : Net or None
-        The net to go on from: its weights, and its optimiser if it still has one.
+        Validation data of each epoch.
+    warm_start_net : Net or None
+        The net whose weights, and optimizer if it still has one, training continues from.
     """
     net = new_net(
         network,
         train_split=None if valid is None else predefined_split(valid),
-        n_epochs_before=0 if start is None else start.n_epochs_so_far,
+        n_epochs_trained=0 if warm_start_net is None else warm_start_net.n_epochs_trained,
         **training,
         **kwargs,
     )
-    if start is None and mean_and_scale is not None:
+    if warm_start_net is None and mean_and_std is not None:
         embedding = net.module_.embedding
-        for buffer, value in zip((embedding.mean, embedding.scale), mean_and_scale, strict=True):
+        for buffer, value in zip((embedding.mean, embedding.scale), mean_and_std, strict=True):
             buffer.copy_(torch.from_numpy(value))
-    elif start is not None:
-        net.load_weights(start.module_.state_dict())
-        if hasattr(start, "optimizer_"):  # of a partial_fit in this process
-            moments = deepcopy(start.optimizer_.state_dict()["state"])
-            groups = net.optimizer_.state_dict()["param_groups"]  # of today's lr
+    elif warm_start_net is not None:
+        net.load_weights(warm_start_net.module_.state_dict())
+        if hasattr(warm_start_net, "optimizer_"):  # kept by partial_fit in this process
+            moments = deepcopy(warm_start_net.optimizer_.state_dict()["state"])
+            groups = net.optimizer_.state_dict()["param_groups"]  # with the current lr
             net.optimizer_.load_state_dict({"state": moments, "param_groups": groups})
     return net
-
-
-def parts_of(batch, n_parts):
-    """Return a batch cut into `n_parts` of nearly equal size, or fewer if it has fewer rows."""
-    inputs, y = batch
-    n = len(y)
-    if n_parts == 1:
-        return [batch]
-    ends = np.linspace(0, n, min(n_parts, n) + 1).astype(int)
-    return [
-        ({k: None if v is None else v[a:b] for k, v in inputs.items()}, y[a:b])
-        for a, b in itertools.pairwise(ends)
-    ]
-
-
-def to_columns(rows):
-    """Return rows of the same numbers as columns, a third of their bytes; others as a list."""
-    if len({tuple((name, type(value)) for name, value in row.items()) for row in rows}) != 1:
-        return list(rows)
-    if not all(isinstance(value, float | int) for value in rows[0].values()):
-        return list(rows)
-    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    is_of_numbers = all(column.dtype != object for column in columns.values())
-    return columns if is_of_numbers else list(rows)  # some beyond 64 bits
-
-
-def from_columns(columns):
-    """Return the rows that `to_columns` was given."""
-    if isinstance(columns, list):
-        return columns
-    values = zip(*(column.tolist() for column in columns.values()), strict=True)
-    return [dict(zip(columns, row, strict=True)) for row in values]

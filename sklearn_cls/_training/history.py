@@ -1,0 +1,22 @@
+"""The history of a fit as a dict of lists, in the form of Keras."""
+
+import numpy as np
+
+
+def is_finished(epoch):
+    """Return whether skorch's record of an epoch is complete: its duration comes last."""
+    return "dur" in epoch
+
+
+def history_columns(history):
+    """Return skorch's `history` as a dict of lists with one value per finished epoch.
+
+    Values are those of Python, not of NumPy; None where a callback recorded nothing.
+    """
+    epochs = list(filter(is_finished, history))
+    names = dict.fromkeys(name for epoch in epochs for name in epoch if name != "batches")
+    return {name: [_to_python(epoch.get(name)) for epoch in epochs] for name in names}
+
+
+def _to_python(value):
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,61 @@
+"""Gradient accumulation over micro-batches, for batches that do not fit into memory."""
+
+import itertools
+
+import numpy as np
+import torch
+
+
+def run_in_micro_batches(step, batch, n_micro_batches, zero_grad):
+    """Compute a batch in micro-batches, twice as many each time the device runs out of memory.
+
+    The gradients of micro-batches add up to that of the batch, but batch norm sees one micro-batch
+    at a time.
+
+    Parameters
+    ----------
+    step : callable
+        Called as `step(micro_batch, fraction)`, with the fraction of the batch that it holds;
+        returns a dict with "loss" and "y_pred" and accumulates gradients.
+    batch : tuple of dict and Tensor
+        Inputs and class codes.
+    n_micro_batches : int
+        The number to start with.
+    zero_grad : callable
+        Resets the gradients.
+
+    Returns
+    -------
+    result : dict
+        The "loss" of the batch and its "y_pred".
+    n_micro_batches : int
+        The number that fits into memory.
+    """
+    while True:
+        zero_grad()
+        try:
+            micro_batches = split_batch(batch, n_micro_batches)
+            results = [step(micro, len(micro[1]) / len(batch[1])) for micro in micro_batches]
+            break
+        except torch.OutOfMemoryError:
+            if n_micro_batches >= len(batch[1]):
+                raise
+        # Outside of the except clause, whose exception keeps the tensors of the step alive.
+        n_micro_batches *= 2
+    if len(results) == 1:
+        return results[0], n_micro_batches
+    loss = torch.stack([result["loss"] for result in results]).sum()
+    y_pred = torch.cat([result["y_pred"] for result in results])
+    return {"loss": loss, "y_pred": y_pred}, n_micro_batches
+
+
+def split_batch(batch, n_micro_batches):
+    """Return micro-batches of nearly equal size, at most one per sequence."""
+    if n_micro_batches == 1:
+        return [batch]
+    inputs, y = batch
+    ends = np.linspace(0, len(y), min(n_micro_batches, len(y)) + 1).astype(int)
+    return [
+        ({k: None if v is None else v[a:b] for k, v in inputs.items()}, y[a:b])
+        for a, b in itertools.pairwise(ends)
+    ]

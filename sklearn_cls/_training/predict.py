@@ -1,0 +1,67 @@
+"""Inference on many sequences: length-bucketed batches, in parallel on the CPU."""
+
+import itertools
+
+import numpy as np
+import torch
+
+from sklearn_cls._data.batches import (
+    STEPS_PER_BATCH,
+    STEPS_PER_GPU_BATCH,
+    length_bucketed_batches,
+    prediction_batch,
+)
+from sklearn_cls._torch.device import autocast
+from sklearn_cls._torch.threads import parallel_map
+from sklearn_cls._training.auto import auto_n_threads
+
+
+def predict_batches(net, sequences, function, n_jobs=None, n_last=None):
+    """Return `function` of all sequences, in their order.
+
+    Parameters
+    ----------
+    net : Net
+        A trained net.
+    sequences : Sequences
+        The checked sequences.
+    function : callable
+        Called with the inputs of a padded batch; returns a Tensor (B, ..., n).
+    n_jobs : int or None
+        Number of threads; each computes other batches.
+    n_last : int or None
+        Size of the last axis of the result, if it is time: shorter batches are padded with zeros.
+
+    Returns
+    -------
+    result : ndarray of shape (n_sequences, ..., n_last), float32
+    """
+    device = torch.device(net.device)
+
+    def compute_batch(indices):
+        """Return pairs of indices and results; several if the device runs out of memory."""
+        try:
+            with torch.inference_mode(), autocast(device, net.precision):
+                batch = prediction_batch(sequences, indices, device)
+                return [(indices, function(**batch)[: len(indices)].float().cpu().numpy())]
+        except torch.OutOfMemoryError:
+            if len(indices) == 1:
+                raise
+        first, second = np.array_split(indices, 2)
+        return compute_batch(first) + compute_batch(second)
+
+    batches = length_bucketed_batches(sequences.lengths, _steps_per_batch(net, device))
+    n_threads = auto_n_threads(net.module_, device, n_jobs, int(sequences.lengths.sum()))
+    parts = list(itertools.chain(*parallel_map(compute_batch, batches, n_threads)))
+    *shape, n_default = parts[0][1].shape[1:]
+    result = np.zeros((len(sequences), *shape, n_last or n_default), dtype=np.float32)
+    for indices, part in parts:
+        result[indices, ..., : part.shape[-1]] = part
+    return result
+
+
+def _steps_per_batch(net, device):
+    if device.type == "cpu":
+        return STEPS_PER_BATCH
+    # Wide layers need more memory per step.
+    return STEPS_PER_GPU_BATCH * 64 // max(64, net.module_.embedding.d_model)
