@@ -15,7 +15,7 @@ from sklearn_cls._data.sequences import Sequences
 
 LENGTH_JITTER = 0.15  # relative noise on lengths, so that batches differ between epochs
 MAX_CACHE_FRACTION = 0.25  # largest fraction of the free GPU memory that the training data may take
-# Steps of a prediction batch: on a CPU they fit into the cache of a core, on a GPU they keep it busy.
+# Steps of a prediction batch: few enough for the cache of a CPU core, enough to keep a GPU busy.
 STEPS_PER_BATCH, STEPS_PER_GPU_BATCH = 2**13, 2**17
 MIN_SHORT_SEQUENCES = 4  # smallest batch of short sequences, see `prediction_batch`
 MAX_SHORT_STEPS = 16

@@ -1,31 +1,38 @@
-"""What the user gave, as checked float32 sequences: every complaint about X is made here.
+"""Validation of X: arrays, data frames and lists become checked float32 sequences.
 
-Shapes: n sequences, T steps, F features.
+Every error about X is raised here.
+
+Shapes: n or B sequences, T steps, F features.
 """
 
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from sklearn.utils.validation import check_array, validate_data
 
 from sklearn_cls._compat import check_feature_names
 
-CHUNK_BYTES = 8 * 2**20  # of float32: what a pass over the data holds at a time
-SCALE_SAMPLE = 1000  # sequences
+CHUNK_BYTES = 8 * 2**20  # float32 data held in memory at a time in a pass over all sequences
+# Some feature of 10 % of the sequences has a standard deviation below 1 % of that of all sequences:
+# then `scales_differ`. A smaller fraction than RELATIVE_ROUNDING is rounding error.
+SMALL_STD_FRACTION, SMALL_STD, RELATIVE_ROUNDING = 0.1, 0.01, 1e-6
+MAX_SCALE_SEQUENCES = 1000  # number of sequences that `scales_differ` looks at
+FLOAT32 = np.finfo(np.float32)
 
 
 @dataclass(frozen=True)
 class Sequences:
-    """Checked sequences, read batch by batch.
+    """Checked sequences, which are padded batch by batch.
 
     Attributes
     ----------
     values : ndarray (n, T, F) or list of n float32 arrays (T_i, F)
         A memory map keeps its dtype and stays on disk; any other array is float32.
     lengths : ndarray of int, (n,)
-        Steps of each sequence; what an array holds after them is NaN.
+        Number of steps of each sequence. In an array, the steps after it are NaN.
     has_gaps : ndarray of bool, (n,)
         Whether a value is missing within the sequence.
     """
@@ -39,92 +46,94 @@ class Sequences:
 
     @property
     def n_features(self):
-        """F."""
+        """Number of features F."""
         return self.values[0].shape[-1]
 
     @property
     def n_steps(self):
-        """Steps of the array, or of the longest sequence of a list."""
+        """Number of steps of the array, or of the longest sequence of a list."""
         return self.values.shape[1] if isinstance(self.values, np.ndarray) else max(self.lengths)
 
-    def pad(self, rows):
-        """Return the sequences `rows` as one float32 array (B, T, F), NaN after their ends."""
-        n_steps = self.lengths[rows].max()
+    def pad(self, indices):
+        """Return some sequences as a float32 array (B, T, F), padded with NaN."""
+        n_steps = self.lengths[indices].max()
         if isinstance(self.values, np.ndarray):
-            # Indexing by an array copies: what is done to a batch never reaches the caller's.
-            with np.errstate(over="ignore"):  # of a memory map, whose infinities are refused
-                return np.asarray(self.values[rows, :n_steps], dtype=np.float32)
-        batch = np.full((len(rows), n_steps, self.n_features), np.nan, dtype=np.float32)
-        for sequence, i in zip(batch, rows, strict=True):
+            # Indexing with an array copies, so that changing a batch never changes the user's X.
+            return np.asarray(self.values[indices, :n_steps], dtype=np.float32)
+        batch = np.full((len(indices), n_steps, self.n_features), np.nan, dtype=np.float32)
+        for sequence, i in zip(batch, indices, strict=True):
             sequence[: self.lengths[i]] = self.values[i]
         return batch
 
-    def mean_and_std(self, rows):
-        """Return the mean and deviation of each feature over `rows`, float32 (F,) each.
+    def chunks(self, indices):
+        """Yield some sequences as padded arrays of about `CHUNK_BYTES` at most."""
+        n_sequences = max(1, CHUNK_BYTES // (4 * self.n_features * int(self.lengths.max())))
+        for start in range(0, len(indices), n_sequences):
+            yield self.pad(indices[start : start + n_sequences])
 
-        Summed in float64, one chunk at a time; 0 and 1 for a feature without values, deviation 1
-        for one that does not vary.
+    def mean_and_std(self, indices):
+        """Return mean and standard deviation of each feature of some sequences, float32 (F,) each.
+
+        The standard deviation of a constant feature is 1. A feature without values has mean 0 and
+        standard deviation 1.
         """
         n, mean, squares = (np.zeros(self.n_features) for _ in range(3))
-        for chunk in self.chunks(rows):
+        for chunk in self.chunks(indices):
             chunk = chunk.reshape(-1, self.n_features)
-            known = ~np.isnan(chunk)
-            n_new = known.sum(0)
-            mean_new = chunk.sum(0, where=known, dtype=np.float64) / np.maximum(n_new, 1)
-            with np.errstate(over="ignore"):  # of values further apart than float32 reaches
-                deviation = np.where(known, chunk - mean_new.astype(np.float32), 0)
-            # Chan et al. (1979): no difference of large sums, so an offset costs no digits.
+            is_known = ~np.isnan(chunk)
+            n_new = is_known.sum(0)
+            mean_new = chunk.sum(0, where=is_known, dtype=np.float64) / np.maximum(n_new, 1)
+            with np.errstate(over="ignore"):  # The result is clipped to float32 below.
+                centered = np.where(is_known, chunk - mean_new.astype(np.float32), 0)
+            # The pairwise update of Chan et al. (1979) subtracts no large sums from each other, so
+            # that a large offset costs no precision.
             total, shift = np.maximum(n + n_new, 1), (mean_new - mean) * (n_new > 0)
-            squares += np.einsum("ij,ij->j", deviation, deviation, dtype=np.float64)
+            squares += np.einsum("ij,ij->j", centered, centered, dtype=np.float64)
             squares += shift**2 * n * n_new / total
             mean += shift * n_new / total
             n += n_new
-        deviation = np.sqrt(squares / np.maximum(n, 1))
-        # Rounding leaves a constant feature with a deviation of about a unit in the last place.
-        # What float32 rounds to 0 would be divided by.
-        float32 = np.finfo(np.float32)
-        is_constant = deviation <= np.maximum(float32.eps * np.abs(mean), float32.tiny)
-        deviation = np.where(is_constant, 1, np.minimum(deviation, float32.max))
-        return mean.astype(np.float32), deviation.astype(np.float32)
+        std = np.sqrt(squares / np.maximum(n, 1))
+        # Rounding gives a constant feature a standard deviation near the spacing of float32.
+        # A value that rounds to 0 in float32 must not become a divisor.
+        is_constant = std <= np.maximum(FLOAT32.eps * np.abs(mean), FLOAT32.tiny)
+        std = np.where(is_constant, 1, np.minimum(std, FLOAT32.max))
+        return mean.astype(np.float32), std.astype(np.float32)
 
-    def scales_differ(self, rows):
-        """Return whether some feature varies a hundred times less in many sequences than in all.
+    def scales_differ(self, indices):
+        """Return whether many sequences have a feature with a much smaller scale than in all.
 
-        Judged by `SCALE_SAMPLE` of `rows` at most. Sequences in which it is constant, but for
-        rounding, do not count.
+        Sequences in which the feature is constant, up to rounding, do not count.
         """
-        if len(rows) > SCALE_SAMPLE:  # at random: rows may come in turns
-            rows = np.random.default_rng(0).choice(rows, SCALE_SAMPLE, replace=False)
-        _, overall = self.mean_and_std(rows)
+        if len(indices) > MAX_SCALE_SEQUENCES:  # A random sample, because X may be sorted.
+            rng = np.random.default_rng(0)
+            indices = rng.choice(indices, MAX_SCALE_SEQUENCES, replace=False)
+        _, overall = self.mean_and_std(indices)
         n_small = np.zeros(self.n_features)
-        for chunk in self.chunks(rows):
+        for chunk in self.chunks(indices):
             chunk = chunk.astype(np.float64)
-            known = ~np.isnan(chunk)
-            n = np.maximum(known.sum(1, keepdims=True), 1)
-            mean = chunk.sum(1, where=known, keepdims=True) / n  # (B, 1, F)
-            centred = np.where(known, chunk - mean, 0)
-            deviation = np.sqrt((centred**2).sum(1) / n[:, 0])  # (B, F)
-            rounding = np.maximum(1e-6 * overall, np.finfo(np.float32).eps * np.abs(mean[:, 0]))
-            n_small += ((deviation > rounding) & (deviation < 0.01 * overall)).sum(0)
-        return bool((n_small > 0.1 * len(rows)).any())
-
-    def chunks(self, rows):
-        """Yield the sequences `rows` as padded arrays of at most about `CHUNK_BYTES`."""
-        n_rows = max(1, CHUNK_BYTES // (4 * self.n_features * int(self.lengths.max())))
-        for start in range(0, len(rows), n_rows):
-            yield self.pad(rows[start : start + n_rows])
+            is_known = ~np.isnan(chunk)
+            n = np.maximum(is_known.sum(1, keepdims=True), 1)
+            mean = chunk.sum(1, where=is_known, keepdims=True) / n  # (B, 1, F)
+            centered = np.where(is_known, chunk - mean, 0)
+            std = np.sqrt((centered**2).sum(1) / n[:, 0])  # (B, F)
+            rounding = np.maximum(RELATIVE_ROUNDING * overall, FLOAT32.eps * np.abs(mean[:, 0]))
+            n_small += ((std > rounding) & (std < SMALL_STD * overall)).sum(0)
+        return bool((n_small > SMALL_STD_FRACTION * len(indices)).any())
 
 
 def check_sequences(estimator, X, *, reset, max_length=None):
     """Check X and return it as `Sequences`.
 
-    With `reset`, as in `fit`, `estimator` learns its number of features and their names;
-    otherwise X must agree with them. A 2-D X (n, T) is n univariate sequences: then
-    `n_features_in_` is T, as scikit-learn counts columns, and otherwise F. `max_length` is
-    what learned positions reach to.
+    With `reset`, as in `fit`, the number and names of the features are stored in `estimator`;
+    otherwise X must agree with them. A 2-D X (n, T) is n univariate sequences. Its
+    `n_features_in_` is T, as scikit-learn counts columns, and otherwise F. `max_length` is the
+    largest number of steps that learned positions cover.
     """
-    with errors_name_argument("X"):
+    # Values that overflow float32 become infinite here, and infinity is refused.
+    with errors_name_argument("X"), np.errstate(over="ignore"):
         refuse_masked(X)
+        if isinstance(X, list | tuple) and len(X) == 0:
+            raise ValueError("X is empty: 0 sample(s), and at least one sequence is required.")
         if _is_2d(X):
             sequences = _from_array(_check_2d(estimator, X, reset)[:, :, np.newaxis])
         else:
@@ -133,23 +142,17 @@ def check_sequences(estimator, X, *, reset, max_length=None):
     if max_length is not None and sequences.lengths.max() > max_length:
         i = int(sequences.lengths.argmax())
         raise ValueError(
-            f"X[{i}] has {sequences.lengths[i]} steps, but positions='learned' knows the first "
-            f"{max_length} only; fit with positions='sinusoidal' or 'rope', or cut X."
+            f"X[{i}] has {sequences.lengths[i]} steps, but positions='learned' cover the first "
+            f"{max_length} only; fit with positions='sinusoidal' or 'rope', or shorten X[{i}]."
         )
     return sequences
 
 
-def refuse_masked(values):
-    """Refuse a masked array: NumPy reads what is beneath the mask."""
-    if np.ma.is_masked(values):
-        raise ValueError("masked values would be read as what is beneath; fill them, in X by NaN.")
-
-
 @contextmanager
 def errors_name_argument(argument):
-    """Make whatever is wrong with `argument` a ValueError or TypeError that names it.
+    """Turn every error about `argument` into a ValueError or TypeError that names it.
 
-    Scikit-learn's and NumPy's messages don't always, and a caller has several arguments.
+    The messages of scikit-learn and NumPy do not always say which argument is wrong.
     """
     try:
         yield
@@ -162,26 +165,25 @@ def errors_name_argument(argument):
         raise kind(f"{argument}: {error}") from error
 
 
-def read_sequences(X):
-    """Return an array (n, T, F) or a list of arrays as `Sequences`."""
-    if _is_list_of_sequences(X):
-        return _from_list(X)
-    X = _check_numeric(check_array, X, allow_nd=True)
-    return _from_array(X if X.ndim == 3 else X[:, :, np.newaxis])
+def refuse_masked(values):
+    """Raise an error for a masked array, of which NumPy would use the values under the mask."""
+    if np.ma.is_masked(values):
+        raise ValueError(
+            "masked arrays are not supported; fill the masked values first, in X with NaN: "
+            "X.filled(np.nan)."
+        )
 
 
 def _is_2d(X):
-    """Whether X is neither a list of sequences nor of 3 or more dimensions."""
-    if isinstance(X, list | tuple) and len(X) == 0:
-        raise ValueError("X is empty: 0 sample(s), and at least one sequence is required.")
+    """Return whether X is neither a list of sequences nor has 3 or more dimensions."""
     if _is_list_of_sequences(X):
         return False
     return (X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim) < 3
 
 
 def _is_list_of_sequences(X):
-    """Whether X is a list, or an array or series of objects, of arrays; not lists of numbers."""
-    if len(getattr(X, "shape", ())) == 1:  # NumPy's, or a series of pandas or polars
+    """Return whether X is a list, array or series of arrays, not nested lists of numbers."""
+    if len(getattr(X, "shape", ())) == 1:  # an object array, or a series of pandas or polars
         X = np.asarray(X)
         return X.ndim == 1 and X.dtype == object and any(map(_has_length, X))
     if not isinstance(X, list | tuple):
@@ -190,7 +192,7 @@ def _is_list_of_sequences(X):
         return any(len(x.shape) > 0 for x in X if hasattr(x, "shape"))
     try:
         np.shape(X)
-    except ValueError:  # nested lists of unequal lengths
+    except ValueError:  # NumPy cannot convert nested lists of unequal lengths.
         return True
     return False
 
@@ -199,130 +201,35 @@ def _has_length(x):
     return isinstance(x, list | tuple) or len(getattr(x, "shape", ())) > 0
 
 
-def _from_list(X):
-    """Return `Sequences` of arrays (T_i, F) or (T_i,)."""
-    values = []
-    for i, x in enumerate(X):
-        try:
-            with np.errstate(over="ignore"):
-                x = _as_float32(x, f"X[{i}]")
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"X[{i}] is not an array of numbers: {error}") from error
-        if x.ndim not in (1, 2):
-            raise ValueError(
-                f"X[{i}] has shape {x.shape}; each sequence of a list must be an array of shape "
-                "(steps, features), or (steps,) if there is one feature."
-            )
-        x = x.reshape(len(x), -1) if len(x) else x
-        if x.size == 0:
-            raise _empty_sequence_error(i, x.shape)
-        if values and x.shape[1] != values[0].shape[1]:
-            raise ValueError(
-                f"X[{i}] has {x.shape[1]} features, but X[0] has {values[0].shape[1]}; every "
-                "sequence must be (steps, features) with the same features."
-            )
-        if np.isinf(x).any():
-            raise _infinity_error(i)
-        n_steps = _n_steps(x[np.newaxis])[0]
-        if n_steps == 0:
-            raise _empty_sequence_error(i, x.shape, all_missing=True)
-        values.append(x[:n_steps])
-    has_gaps = np.array([np.isnan(x).any() for x in values])
-    return Sequences(values, np.array([len(x) for x in values]), has_gaps)
-
-
-def _as_float32(x, name):
-    refuse_masked(x)
-    x = np.asarray(x) if not hasattr(x, "dtypes") else x
-    if hasattr(x, "dtypes") or x.dtype == object:  # frames may have missing values of their own
-        return check_array(x, dtype=np.float32, ensure_all_finite=False, ensure_2d=False)
-    _refuse_dtype(name, x.dtype)
-    return x.astype(np.float32, copy=False)
-
-
-def _from_array(values):
-    """Return `Sequences` of an array (n, T, F), reading it chunk by chunk."""
-    n, n_steps, n_features = values.shape
-    if n_steps == 0 or n_features == 0:
-        raise _empty_sequence_error(0, values.shape[1:])
-    lengths, has_gaps = np.full(n, n_steps), np.zeros(n, dtype=bool)
-    sequences, start = Sequences(values, lengths, has_gaps), 0
-    for chunk in sequences.chunks(np.arange(n)):
-        if not np.isfinite(chunk).all():
-            if np.isinf(chunk).any():
-                raise _infinity_error(start + int(np.isinf(chunk).any((1, 2)).argmax()))
-            of_chunk = _n_steps(chunk)
-            if not of_chunk.all():
-                raise _empty_sequence_error(
-                    start + int(of_chunk.argmin()), values.shape[1:], all_missing=True
-                )
-            lengths[start : start + len(chunk)] = of_chunk
-            is_step = np.arange(n_steps) < of_chunk[:, np.newaxis]
-            gaps = np.isnan(chunk).any(2) & is_step
-            has_gaps[start : start + len(chunk)] = gaps.any(1)
-        start += len(chunk)
-    return sequences
-
-
-def _n_steps(x):
-    """Steps of x (n, T, F) without the all-NaN steps at the end of each sequence: (n,)."""
-    is_known = ~np.isnan(x).all(2)  # (n, T)
-    return np.where(is_known.any(1), x.shape[1] - is_known[:, ::-1].argmax(1), 0)
-
-
 def _check_2d(estimator, X, reset):
-    """Check a 2-D X with scikit-learn's own checks: (n, T)."""
-    if reset:
-        X = _check_numeric(validate_data, estimator, X, reset=True)
-        estimator._fitted_on_2d = True
+    """Check a 2-D X as scikit-learn does and return it as an array (n, T)."""
+    if reset or estimator._fitted_on_2d:
+        X = _check_numeric(X, partial(validate_data, estimator, reset=reset))
+        if reset:
+            estimator._fitted_on_2d = True
         return X
-    if estimator._fitted_on_2d:
-        return _check_numeric(validate_data, estimator, X, reset=False)
-    X = _check_numeric(check_array, X, estimator=estimator)
-    if estimator.n_features_in_ != 1:
+    X = _check_numeric(X, partial(check_array, estimator=estimator))
+    n_features = estimator.n_features_in_
+    if n_features != 1:
         raise ValueError(
-            f"X has shape {X.shape}, which is univariate sequences, but this "
-            f"{type(estimator).__name__} was fitted on {estimator.n_features_in_} features a "
-            f"step; pass (n_sequences, n_steps, {estimator.n_features_in_}), for one sequence "
-            "X[np.newaxis]."
+            f"X has shape {X.shape}, which means univariate sequences, but this "
+            f"{type(estimator).__name__} was fitted with {n_features} features; pass "
+            f"(n_sequences, n_steps, {n_features}), which is X[np.newaxis] for a single sequence."
         )
     return X
 
 
-def _check_n_features(estimator, n_features, reset):
-    """Check the features of 3-D arrays and lists, which scikit-learn's own check miscounts."""
-    if reset:
-        check_feature_names(estimator, None, reset=True)
-        estimator.n_features_in_, estimator._fitted_on_2d = n_features, False
-        return
-    expected = 1 if estimator._fitted_on_2d else estimator.n_features_in_
-    if n_features != expected:
-        raise ValueError(
-            f"X has {n_features} features, but {type(estimator).__name__} is expecting "
-            f"{expected} features as input."
-        )
+def _check_numeric(X, check):
+    """Return X as an array of real numbers: float32, but a memory map keeps its dtype.
 
-
-def _check_numeric(check, *args, **kwargs):
-    """Call scikit-learn's `check` on X, leaving a memory map as it is."""
-    X = args[-1]
+    `check` is a function of scikit-learn that validates X.
+    """
     is_frame = hasattr(X, "dtypes") and getattr(X, "ndim", 2) == 2
     for dtype in X.dtypes if is_frame else [getattr(X, "dtype", None)]:
         if isinstance(dtype, np.dtype):
-            _refuse_dtype("X", dtype)
-    is_mapped = isinstance(X, np.memmap)
-    try:
-        with np.errstate(over="ignore"):  # what overflows float32 is refused as infinite
-            X = check(
-                *args,
-                dtype=None if is_mapped else np.float32,
-                ensure_all_finite=False,
-                **kwargs,
-            )
-    except ValueError as error:
-        if "could not convert" in str(error):
-            raise ValueError(f"X must hold numbers: {error}; encode or drop it.") from error
-        raise
+            _check_dtype(dtype, "X")
+    dtype = None if isinstance(X, np.memmap) else np.float32
+    X = check(X, dtype=dtype, ensure_all_finite=False)
     if X.ndim > 3:
         raise ValueError(
             f"X has {X.ndim} dimensions (shape {X.shape}); pass (n_sequences, n_steps, "
@@ -331,7 +238,8 @@ def _check_numeric(check, *args, **kwargs):
     return X
 
 
-def _refuse_dtype(name, dtype):
+def _check_dtype(dtype, name):
+    """Raise an error for complex numbers, text and dates, which NumPy would partly convert."""
     if dtype.kind == "c":
         raise ValueError(
             f"Complex data not supported: {name} has dtype {dtype}; pass real and imaginary parts "
@@ -341,6 +249,62 @@ def _refuse_dtype(name, dtype):
         raise ValueError(
             f"{name} has dtype {dtype}; sequences must be real numbers: encode text or dates."
         )
+
+
+def read_sequences(X):
+    """Return an array (n, T, F), or (n, T), or a list of arrays as `Sequences`."""
+    if _is_list_of_sequences(X):
+        return _from_list(X)
+    X = _check_numeric(X, partial(check_array, allow_nd=True))
+    return _from_array(X if X.ndim == 3 else X[:, :, np.newaxis])
+
+
+def _from_list(X):
+    """Return arrays (T_i, F) or (T_i,) as `Sequences`."""
+    values = []
+    for i, x in enumerate(X):
+        x = _from_list_item(x, i)
+        if values and x.shape[1] != values[0].shape[1]:
+            raise ValueError(
+                f"X[{i}] has {x.shape[1]} features, but X[0] has {values[0].shape[1]}; every "
+                "sequence must have the shape (steps, features) with the same features."
+            )
+        values.append(x)
+    has_gaps = np.array([np.isnan(x).any() for x in values])
+    return Sequences(values, np.array([len(x) for x in values]), has_gaps)
+
+
+def _from_list_item(x, i):
+    """Return sequence `i` of a list as a float32 array (T_i, F), without padding at its end."""
+    try:
+        x = _as_float32(x, f"X[{i}]")
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"X[{i}] is not an array of numbers: {error}") from error
+    if x.ndim not in (1, 2):
+        raise ValueError(
+            f"X[{i}] has shape {x.shape}; each sequence of a list must be an array of shape "
+            "(steps, features), or (steps,) for a single feature."
+        )
+    if x.size == 0:
+        raise _empty_sequence_error(i, x.shape)
+    x = x.reshape(len(x), -1)
+    if np.isinf(x).any():
+        raise _infinity_error(i)
+    n_steps = _count_steps(x[np.newaxis])[0]
+    if n_steps == 0:
+        raise _empty_sequence_error(i, x.shape, all_missing=True)
+    return x[:n_steps]
+
+
+def _as_float32(x, name):
+    """Return an array of numbers as float32, without a copy if it is float32 already."""
+    refuse_masked(x)
+    is_frame = hasattr(x, "dtypes")  # or a series of pandas
+    x = x if is_frame else np.asarray(x)
+    if is_frame or x.dtype == object:  # These may hold missing values other than NaN.
+        return check_array(x, dtype=np.float32, ensure_all_finite=False, ensure_2d=False)
+    _check_dtype(x.dtype, name)
+    return x.astype(np.float32, copy=False)
 
 
 def _empty_sequence_error(i, shape, all_missing=False):
@@ -353,3 +317,50 @@ def _infinity_error(i):
         f"X[{i}] contains infinity or a value too large for float32; replace it with NaN if it "
         "is missing, or rescale X."
     )
+
+
+def _count_steps(x):
+    """Return the lengths (n,) of x (n, T, F) without the steps at the end that are all NaN."""
+    is_known = ~np.isnan(x).all(2)  # (n, T)
+    return np.where(is_known.any(1), x.shape[1] - is_known[:, ::-1].argmax(1), 0)
+
+
+def _from_array(values):
+    """Return an array (n, T, F) as `Sequences`, after one pass over it in chunks."""
+    n, n_steps, n_features = values.shape
+    if n_steps == 0 or n_features == 0:
+        raise _empty_sequence_error(0, values.shape[1:])
+    lengths, has_gaps = np.full(n, n_steps), np.zeros(n, dtype=bool)
+    sequences, start = Sequences(values, lengths, has_gaps), 0
+    for chunk in sequences.chunks(np.arange(n)):
+        stop = start + len(chunk)
+        if not np.isfinite(chunk).all():
+            is_infinite = np.isinf(chunk).any((1, 2))
+            if is_infinite.any():
+                raise _infinity_error(start + int(is_infinite.argmax()))
+            chunk_lengths = _count_steps(chunk)
+            if not chunk_lengths.all():
+                i = start + int(chunk_lengths.argmin())
+                raise _empty_sequence_error(i, values.shape[1:], all_missing=True)
+            is_padding = np.arange(n_steps) >= chunk_lengths[:, np.newaxis]
+            lengths[start:stop] = chunk_lengths
+            has_gaps[start:stop] = (np.isnan(chunk).any(2) & ~is_padding).any(1)
+        start = stop
+    return sequences
+
+
+def _check_n_features(estimator, n_features, reset):
+    """Check the number of features of 3-D arrays and lists.
+
+    `validate_data` of scikit-learn would count the steps of a 3-D array.
+    """
+    if reset:
+        check_feature_names(estimator, None, reset=True)
+        estimator.n_features_in_, estimator._fitted_on_2d = n_features, False
+        return
+    expected = 1 if estimator._fitted_on_2d else estimator.n_features_in_
+    if n_features != expected:
+        raise ValueError(
+            f"X has {n_features} features, but {type(estimator).__name__} is expecting "
+            f"{expected} features as input."
+        )

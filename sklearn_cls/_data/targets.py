@@ -1,4 +1,9 @@
-"""What is to be learnt, as class codes and weights: every complaint about y is made here."""
+"""Validation of y, `sample_weight`, `class_weight` and `classes`, and the split for validation.
+
+Every error about them is raised here.
+
+Shapes: n sequences, K classes.
+"""
 
 from numbers import Real
 
@@ -8,18 +13,16 @@ from sklearn.utils.validation import assert_all_finite, check_consistent_length,
 
 from sklearn_cls._compat import check_sample_weight
 from sklearn_cls._data.batches import SequenceDataset
-from sklearn_cls._data.sequences import errors_name_argument, refuse_masked
+from sklearn_cls._data.sequences import FLOAT32, errors_name_argument, refuse_masked
 
 
 def check_targets(estimator, sequences, y, sample_weight, classes=None, *, is_part=False):
-    """Check y and weights; return the classes and the sequences of positive weight to learn from.
+    """Return the classes and the data set of the sequences with positive weight.
 
-    `classes` are all there may be; by default those in y, at least two of positive weight.
-    Weights are relative to their mean, unless y is a part of the data, whose mean is another's.
+    `classes` are all possible classes, by default those in y. `is_part` says that y is one part of
+    the data, as in `partial_fit`: then it may have a single class, and the weights are not divided
+    by their mean, because the mean of all parts is unknown.
     """
-    # Half of the time of importing this package would go to it.
-    from sklearn.preprocessing import LabelEncoder
-
     if y is None:
         raise ValueError(
             f"This {type(estimator).__name__} estimator requires y to be passed, but the target "
@@ -28,66 +31,54 @@ def check_targets(estimator, sequences, y, sample_weight, classes=None, *, is_pa
     y = check_labels(y, "y")
     with errors_name_argument("y"):
         check_consistent_length(sequences, y)
-    encoder = LabelEncoder().fit(y if classes is None else check_labels(classes, "classes"))
-    unknown = [label for label in np.unique(y) if label not in encoder.classes_]
-    if unknown:
-        raise ValueError(
-            f"y has classes {np.array(unknown).tolist()}, but this {type(estimator).__name__} "
-            f"goes on with {encoder.classes_.tolist()}; name all classes in the first call of "
-            "partial_fit, or fit anew with warm_start=False."
-        )
-    with errors_name_argument("y"):
-        codes = encoder.transform(y)
+    classes, codes = _encode(
+        estimator, y, y if classes is None else check_labels(classes, "classes")
+    )
     with errors_name_argument("sample_weight"):
         refuse_masked(sample_weight)
         weights = check_sample_weight(
             sample_weight, codes, dtype=np.float64, ensure_non_negative=True
         )
-    rows = np.flatnonzero(weights)
-    by_class = class_weights(estimator.class_weight, codes[rows], encoder.classes_)
-    with np.errstate(over="ignore"):  # what overflows is refused below
-        weights = weights[rows] * by_class[codes[rows]]
-    rows, weights = rows[weights > 0], weights[weights > 0]
-    n_left = len(np.unique(codes[rows]))
-    if len(encoder.classes_) < 2 or n_left < (1 if is_part else 2):
-        raise ValueError(
-            f"y has {n_left or 'no'} class{'' if n_left == 1 else 'es'} of positive weight; a "
-            f"classifier needs two. y, sample_weight and class_weight decide; the classes of y are "
-            f"{encoder.classes_.tolist()}."
-        )
-    if not is_part:
-        weights = weights / weights.max()  # the sum of the largest is more than float64 holds
-        weights = weights / weights.mean()
-    if not weights.max() < np.finfo(np.float32).max:
-        raise ValueError(
-            "sample_weight, times class_weight, has a value too large for float32; divide "
-            "sample_weight by its mean."
-        )
-    data = SequenceDataset(sequences, rows, codes[rows], weights.astype(np.float32))
-    return encoder.classes_, data
-
-
-def _is_bytes(y):
-    return y.dtype.kind == "S" or (
-        y.dtype == object and len(y) > 0 and all(isinstance(label, bytes) for label in y)
-    )
+    indices = np.flatnonzero(weights)
+    by_class = class_weights(estimator.class_weight, codes[indices], classes)
+    weights = weights[indices] * by_class[codes[indices]]
+    indices, weights = indices[weights > 0], weights[weights > 0]
+    _check_n_classes(classes, codes[indices], minimum=1 if is_part else 2)
+    weights = _scale_weights(weights, is_part)
+    return classes, SequenceDataset(sequences, indices, codes[indices], weights)
 
 
 def check_labels(labels, name):
-    """Return labels as an array (n,) of classes."""
+    """Return class labels as a 1-D array."""
     with errors_name_argument(name):
         refuse_masked(labels)
         labels = column_or_1d(labels, warn=True)
-        if not _is_bytes(labels):  # which scikit-learn refuses
-            assert_all_finite(labels, input_name=name)
-            with np.errstate(invalid="ignore"):  # of floats beyond all integers
-                # Scikit-learn warns of many labels that are all different, as `classes` are.
-                check_classification_targets(labels if name == "y" else np.repeat(labels, 2))
+        assert_all_finite(labels, input_name=name)
+        # Each class occurs once in `classes`. Scikit-learn would warn that this looks like a
+        # regression target, unless each is repeated.
+        check_classification_targets(labels if name == "y" else np.repeat(labels, 2))
     return labels
 
 
+def _encode(estimator, y, labels):
+    """Return the sorted classes in `labels` (K,) and the class codes of y (n,)."""
+    # This import takes as long as those of the rest of this package.
+    from sklearn.preprocessing import LabelEncoder
+
+    encoder = LabelEncoder().fit(labels)
+    unknown = [label for label in np.unique(y) if label not in encoder.classes_]
+    if unknown:
+        raise ValueError(
+            f"y has classes {np.array(unknown).tolist()}, but the classes of this "
+            f"{type(estimator).__name__} are {encoder.classes_.tolist()}; pass all classes to the "
+            "first call of partial_fit, or call fit with warm_start=False."
+        )
+    with errors_name_argument("y"):
+        return encoder.classes_, encoder.transform(y)
+
+
 def class_weights(class_weight, codes, classes):
-    """Return the weight of each class, (K,)."""
+    """Return the weight of each class (K,)."""
     if class_weight == "balanced":
         counts = np.bincount(codes, minlength=len(classes))
         return len(codes) / (len(classes) * np.maximum(counts, 1))
@@ -98,15 +89,39 @@ def class_weights(class_weight, codes, classes):
     for label, weight in class_weight.items():
         if not isinstance(weight, Real) or not 0 <= weight < np.inf:
             raise ValueError(
-                f"class_weight must be finite numbers that are not negative, got {weight!r} for "
-                f"class {label!r}."
+                "class_weight must be finite numbers that are not negative, got "
+                f"{weight!r} for class {label!r}."
             )
     return np.array([class_weight.get(label, 1.0) for label in known], dtype=np.float64)
 
 
+def _check_n_classes(classes, codes, minimum):
+    """Raise an error if there are too few classes among the sequences with positive weight."""
+    n_classes = len(np.unique(codes))
+    if len(classes) < 2 or n_classes < minimum:
+        raise ValueError(
+            f"y has {n_classes or 'no'} class{'' if n_classes == 1 else 'es'} of positive weight; "
+            "a classifier needs two. Without sample_weight and class_weight, the classes are "
+            f"{classes.tolist()}."
+        )
+
+
+def _scale_weights(weights, is_part):
+    """Return float32 weights with mean 1, or unscaled if they are those of one part of the data."""
+    if not is_part:
+        weights = weights / weights.max()  # The sum of very large weights overflows float64.
+        weights = weights / weights.mean()
+    if not weights.max() < FLOAT32.max:
+        raise ValueError(
+            "sample_weight, times class_weight, has a value too large for float32; divide "
+            "sample_weight by its mean."
+        )
+    return weights.astype(np.float32)
+
+
 def stratified_split(data, validation_fraction, seed):
-    """Split a data set by class into one to train on and one to validate on."""
-    from sklearn.model_selection import train_test_split  # as slow to import
+    """Return a training and a validation data set with the classes in equal proportions."""
+    from sklearn.model_selection import train_test_split  # This import is slow, too.
 
     n_valid = max(int(np.ceil(validation_fraction * len(data))), len(np.unique(data.y)))
     try:
@@ -118,5 +133,6 @@ def stratified_split(data, validation_fraction, seed):
             f"early_stopping=True can't hold out validation_fraction={validation_fraction} of "
             f"{len(data)} sequences by class: {error} Add data or set early_stopping=False."
         ) from error
-    valid = valid[np.argsort(data.lengths[valid], kind="stable")]  # so that padding is rare
+    # Validation batches are not shuffled. Sorting by length keeps their padding short.
+    valid = valid[np.argsort(data.lengths[valid], kind="stable")]
     return data.take(train), data.take(valid)
