@@ -1,142 +1,241 @@
-import numpy as np
 import pytest
 import torch
 
-from sklearn_cls._network.embedding import Convolutions, Embedding, PatchBatchNorm, sinusoids
+from sklearn_cls._network.embedding import (
+    MAX_INPUT,
+    Convolutions,
+    Embedding,
+    PatchBatchNorm,
+    instance_norm,
+)
+from sklearn_cls._network.positions import MAX_CACHED_POSITIONS, sinusoidal_table
 
 
-def make(
-    kind="linear", patch_size=1, positions=None, has_missing=False, differ=False, max_tokens=20
-):
+def make(**params):
     torch.manual_seed(0)
-    return Embedding(2, 8, kind, patch_size, positions, max_tokens, has_missing, differ, 0.0).eval()
+    defaults = {
+        "n_features": 2, "d_model": 8, "embedding": "linear", "patch_size": 1, "positions": None,
+        "max_tokens": 20, "has_missing": False, "use_instance_norm": False, "dropout": 0.0,
+    }  # fmt: skip
+    return Embedding(**{**defaults, **params}).eval()
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def test_inputs_are_standardised():
-    embedding = make()
-    x = 5 + 3 * torch.randn(100, 30, 2, generator=torch.Generator().manual_seed(0))
-    embedding.mean.copy_(x.mean((0, 1)))
-    embedding.scale.copy_(x.std((0, 1)))
-    z = embedding.inputs(x, None)
-    assert torch.allclose(z.mean((0, 1)), torch.zeros(2), atol=1e-5)
-    assert torch.allclose(z.std((0, 1)), torch.ones(2), atol=1e-5)
+    embedding, x = make(), normal(4, 30, 2)
+    embedding.mean.copy_(torch.tensor([5.0, -1.0]))
+    embedding.scale.copy_(torch.tensor([3.0, 0.5]))
+    torch.testing.assert_close(embedding.standardize(x * embedding.scale + embedding.mean, None), x)
 
 
-def test_a_missing_value_is_the_training_mean():
+def test_extreme_inputs_are_clipped_to_a_finite_network():
+    x = torch.tensor([1e20, -1e20, torch.inf, 1.0]).view(1, 4, 1).expand(1, 4, 2)
+    clipped = make().standardize(x, None)[0, :, 0]
+    assert clipped.tolist() == [MAX_INPUT, -MAX_INPUT, MAX_INPUT, 1]
+    for embedding in ("linear", "conv"):
+        assert make(embedding=embedding).train()(x, None)[0].isfinite().all()
+
+
+def test_a_missing_value_is_imputed_by_the_training_mean():
     embedding = make()
     embedding.mean.fill_(7.0)
-    gap, mean = torch.full((1, 4, 2), 3.0), torch.full((1, 4, 2), 3.0)
-    gap[0, 1, 0], mean[0, 1, 0] = torch.nan, 7.0
-    assert torch.equal(embedding(gap, None)[0], embedding(mean, None)[0])
+    missing, mean = torch.full((1, 4, 2), 3.0), torch.full((1, 4, 2), 3.0)
+    missing[0, 1, 0], mean[0, 1, 0] = torch.nan, 7.0
+    assert torch.equal(embedding(missing, None)[0], embedding(mean, None)[0])
 
 
-def test_the_network_is_told_what_is_missing_if_training_had_gaps():
-    embedding = make(has_missing=True)
-    gap, mean = torch.zeros(1, 4, 2), torch.zeros(1, 4, 2)
-    gap[0, 1, 0] = torch.nan
-    assert not torch.allclose(embedding(gap, None)[0], embedding(mean, None)[0])
+def test_indicators_mark_missing_values_but_not_padding():
+    x = torch.zeros(2, 4, 2)
+    x[0, 1, 0] = torch.nan
+    is_padding = torch.tensor([[False] * 4, [False, False, True, True]])
+    x[is_padding] = torch.nan
+    inputs = make(has_missing=True).standardize(x, is_padding)
+    expected = torch.zeros(2, 4, 4)
+    expected[0, 1, 2] = 1
+    assert torch.equal(inputs, expected)
+    assert torch.equal(make(has_missing=True).standardize(x[:1], None), expected[:1])
+    assert not torch.allclose(*make(has_missing=True)(torch.stack([x[0], 0 * x[1]]), None)[0])
 
 
-def test_sequences_of_different_scale_are_also_shown_by_their_own():
-    x = torch.randn(3, 50, 2, generator=torch.Generator().manual_seed(0))
-    small = 1e-4 * x + 0.5
-    small[:, 45:] = torch.nan  # padding
-    x[:, 45:] = torch.nan
-    small[0, 3, 1] = x[0, 3, 1] = torch.nan  # a gap
-    is_padding = (torch.arange(50) >= 45).expand(3, 50)
-    own = make(differ=True).inputs(small, is_padding)[:, :, 2:]
-    torch.testing.assert_close(
-        own, make(differ=True).inputs(x, is_padding)[..., 2:], atol=5e-3, rtol=0
-    )
-    torch.testing.assert_close(own[1, :45].mean(0), torch.zeros(2), atol=1e-3, rtol=0)
-    torch.testing.assert_close(own[1, :45].std(0, correction=0), torch.ones(2))
-    assert (own[:, 45:] == 0).all()
-    assert own[0, 3, 1] == 0
+def test_the_network_sees_instance_normalised_features():
+    x = normal(3, 50, 2)
+    inputs = make(use_instance_norm=True, has_missing=True).standardize(x, None)
+    assert torch.equal(inputs[..., :2], x)
+    assert torch.equal(inputs[..., 2:4], instance_norm(x, x.isnan()))
+    assert (inputs[..., 4:] == 0).all()
+    assert make(use_instance_norm=True, has_missing=True)(x, None)[0].shape == (3, 50, 8)
+
+
+def test_instance_norm_removes_mean_and_scale_of_the_known_values():
+    x = normal(3, 50, 2)
+    missing = torch.zeros_like(x, dtype=torch.bool)
+    missing[:, 45:] = True  # as padding
+    missing[0, 3, 1] = missing[1, 0, 0] = True
+    normed = instance_norm(x.masked_fill(missing, torch.nan), missing)
+    assert (normed[missing] == 0).all()
+    for sequence, is_missing in zip(normed.mT.flatten(0, 1), missing.mT.flatten(0, 1), strict=True):
+        known = sequence[~is_missing]
+        assert known.mean().item() == pytest.approx(0, abs=1e-6)
+        assert known.std(correction=0).item() == pytest.approx(1, abs=1e-5)
+    small = instance_norm((1e-4 * x + 0.5).masked_fill(missing, torch.nan), missing)
+    torch.testing.assert_close(small, normed, atol=5e-3, rtol=0)
 
 
 @pytest.mark.parametrize("value", [0.1, 9.9, 33.3, -148.35])
 @pytest.mark.parametrize("n_steps", [1, 50, 67])
-def test_a_constant_sequence_is_zero_by_its_own_scale_at_any_length(value, n_steps):
+def test_instance_norm_of_a_constant_sequence_is_exactly_0(value, n_steps):
     x = torch.full((1, n_steps, 2), value)
-    x[:, 0, 1] = torch.nan  # a gap at the start
-    is_padding = torch.arange(n_steps + 10)[None] >= n_steps
+    x[:, 0, 1] = torch.nan
+    assert (instance_norm(x, x.isnan()) == 0).all()
     padded = torch.nn.functional.pad(x, (0, 0, 0, 10), value=torch.nan)
-    assert (make(differ=True).inputs(x, None)[..., 2:] == 0).all()
-    assert (make(differ=True).inputs(padded, is_padding)[..., 2:] == 0).all()
+    assert (instance_norm(padded, padded.isnan()) == 0).all()
+
+
+def test_rounding_errors_are_not_amplified_by_instance_norm():
+    x = 1 + 1e-7 * normal(1, 50, 2)  # varies in the last bit of float32
+    assert instance_norm(x, x.isnan()).abs().max() < 0.5
 
 
 @pytest.mark.parametrize(("n_steps", "n_tokens"), [(1, 1), (3, 1), (4, 2), (6, 2), (7, 3)])
-@pytest.mark.parametrize("kind", ["linear", "conv"])
-def test_the_last_patch_may_be_shorter(kind, n_steps, n_tokens):
-    tokens, is_padding = make(kind, patch_size=3)(torch.randn(2, n_steps, 2), None)
+@pytest.mark.parametrize("embedding", ["linear", "conv"])
+def test_the_last_patch_may_be_shorter(embedding, n_steps, n_tokens):
+    tokens, is_padding = make(embedding=embedding, patch_size=3)(normal(2, n_steps, 2), None)
     assert tokens.shape == (2, n_tokens, 8)
     assert is_padding is None
 
 
-def test_a_token_is_padding_if_all_its_steps_are():
+def test_a_patch_is_padding_if_all_its_steps_are():
     is_padding = torch.arange(7) >= torch.tensor([[7], [4], [3], [1]])
-    _, of_tokens = make(patch_size=3)(torch.zeros(4, 7, 2), is_padding)
+    _, is_padding = make(patch_size=3)(torch.zeros(4, 7, 2), is_padding)
     expected = [[False] * 3, [False, False, True], [False, True, True], [False, True, True]]
-    assert of_tokens.tolist() == expected
+    assert is_padding.tolist() == expected
 
 
-def test_a_patch_is_a_linear_map_of_its_steps():
-    embedding = make(patch_size=3)
-    x = torch.randn(1, 6, 2)
-    expected = embedding.project(x.reshape(1, 2, 6))
-    assert torch.allclose(embedding(x, None)[0], expected)
+def test_a_linear_token_is_the_projection_of_the_steps_of_its_patch():
+    embedding, x = make(patch_size=3), normal(1, 5, 2)
+    patches = torch.cat([x, torch.zeros(1, 1, 2)], 1).reshape(1, 2, 6)
+    assert torch.equal(embedding(x, None)[0], embedding.project(patches))
 
 
-def test_sinusoids_are_those_of_the_paper():
-    table = sinusoids(50, 6)
-    position, i = 13, 2
-    assert table[position, 2 * i].item() == pytest.approx(np.sin(position / 10000 ** (2 * i / 6)))
-    assert table[position, 2 * i + 1].item() == pytest.approx(
-        np.cos(position / 10000 ** (2 * i / 6)), abs=1e-6
-    )
-    assert sinusoids(4, 7).shape == (4, 7)
+@pytest.mark.parametrize("patch_size", [1, 3])
+def test_a_convolutional_token_is_the_projection_of_the_convolutions(patch_size):
+    embedding, x = make(patch_size=patch_size, embedding="conv"), normal(2, 6, 2)
+    expected = embedding.project(embedding.convolutions(x, None))
+    assert torch.equal(embedding(x, None)[0], expected)
 
 
-def test_at_the_start_a_token_says_as_much_of_its_place_as_of_its_steps():
-    placed, unplaced = (
-        Embedding(3, 64, "conv", 4, positions, 0, False, False, 0.0).train()
-        for positions in ("sinusoidal", None)
-    )
-    placed.load_state_dict(unplaced.state_dict())
-    x = torch.randn(16, 200, 3)
-    steps = unplaced(x, None)[0]
-    place = placed(x, None)[0] - steps
-    assert place.std().item() == pytest.approx(steps.std().item(), rel=0.25)
+@pytest.mark.parametrize("positions", ["sinusoidal", "learned", "rope", None])
+def test_positions_are_added_to_the_tokens(positions):
+    embedding, x = make(positions=positions), normal(2, 6, 2)
+    tokens = embedding.project(x)
+    if positions == "sinusoidal":
+        tokens = tokens + sinusoidal_table(6, 8)
+    elif positions == "learned":
+        assert embedding.position.shape == (20, 8)
+        assert embedding.position.std().item() == pytest.approx(0.02, rel=0.2)
+        tokens = tokens + embedding.position[:6]
+    assert torch.equal(embedding(x, None)[0], tokens)
+    assert ("position" in dict(embedding.named_parameters())) == (positions == "learned")
+    assert ("position" in embedding.state_dict()) == (positions == "learned")
 
 
-def test_batch_norm_of_a_padded_batch_sees_real_steps_only():
-    x = torch.randn(3, 5, 4)
+def test_sinusoids_are_cached_for_the_longest_training_sequence_within_a_limit():
+    assert torch.equal(make(positions="sinusoidal").position, sinusoidal_table(20, 8))
+    embedding = make(positions="sinusoidal", max_tokens=MAX_CACHED_POSITIONS + 1)
+    assert len(embedding.position) == MAX_CACHED_POSITIONS
+    x = normal(1, 30, 2)
+    short = make(positions="sinusoidal")
+    short.load_state_dict(embedding.state_dict())
+    torch.testing.assert_close(short(x, None)[0], embedding(x, None)[0])
+
+
+def test_position_and_content_have_equal_magnitude_at_initialisation():
+    params = {"n_features": 3, "d_model": 64, "embedding": "conv", "patch_size": 4}
+    x = normal(16, 200, 3)
+    content = make(**params).train()(x, None)[0]
+    position = make(**params, positions="sinusoidal").train()(x, None)[0] - content
+    assert position.std().item() == pytest.approx(content.std().item(), rel=0.25)
+
+
+def test_dropout_acts_on_the_tokens_in_training():
+    embedding, x = make(dropout=0.5, positions="learned"), normal(2, 6, 2)
+    assert (embedding(x, None)[0] != 0).all()
+    dropped = embedding.train()(x, None)[0] == 0
+    assert dropped.any()
+    assert not dropped.all()
+
+
+def test_batch_norm_uses_the_statistics_of_what_is_not_padding():
+    x = normal(3, 5, 4)
     is_padding = torch.arange(5) >= torch.tensor([[5], [2], [4]])
     ours, theirs = PatchBatchNorm(4).train(), torch.nn.BatchNorm1d(4, momentum=1.0).train()
+    for norm in (ours, theirs):
+        torch.nn.init.normal_(norm.weight, generator=torch.Generator().manual_seed(1))
+        torch.nn.init.normal_(norm.bias, generator=torch.Generator().manual_seed(2))
     y = ours(x, is_padding)
     assert torch.allclose(y[~is_padding], theirs(x[~is_padding]), atol=1e-6)
     assert (y[is_padding] == 0).all()
     assert torch.allclose(ours.running_mean, theirs.running_mean)
     assert torch.allclose(ours.running_var, theirs.running_var)
+    statistics = ours.running_mean.clone()
+    y = ours.eval()(5 + x, is_padding)
+    assert torch.allclose(y[~is_padding], theirs.eval()(5 + x[~is_padding]), atol=1e-6)
+    assert torch.equal(ours.running_mean, statistics)
 
 
-def test_batch_norm_of_one_step_is_finite():
-    y = PatchBatchNorm(4).train()(torch.randn(1, 1, 4), None)
-    assert y.isfinite().all()
+@pytest.mark.parametrize("n_padded", [0, 3])
+def test_batch_norm_of_a_single_patch_uses_the_running_statistics(n_padded):
+    norm = PatchBatchNorm(4).train()
+    norm(normal(5, 3, 4), None)
+    x = normal(1, 1 + n_padded, 4, seed=1)
+    is_padding = (torch.arange(1 + n_padded) >= 1)[None] if n_padded else None
+    mean, std = norm.running_mean.clone(), (norm.running_var + norm.eps).sqrt()
+    torch.testing.assert_close(norm(x, is_padding)[:, :1], (x[:, :1] - mean) / std)
 
 
-def test_batch_norm_predicts_with_what_it_saw_after_few_batches():
+def test_batch_norm_of_two_patches_uses_their_statistics():
+    y = PatchBatchNorm(4).train()(normal(2, 1, 4), None)
+    torch.testing.assert_close(y.mean(0), torch.zeros(1, 4), atol=1e-6, rtol=0)
+
+
+def test_running_statistics_start_as_an_average_and_then_decay():
+    values = torch.arange(1.0, 14.0)
     norm = PatchBatchNorm(1).train()
-    for _ in range(4):
-        norm(5 + torch.randn(100, 10, 1), None)
-    assert norm.running_mean.item() == pytest.approx(5, abs=0.2)
+    for n, value in enumerate(values[:10], 1):
+        norm(value.expand(3, 1, 1), None)
+        assert norm.running_mean.item() == pytest.approx(values[:n].mean().item())
+    resumed = PatchBatchNorm(1).train()
+    resumed.load_state_dict(norm.state_dict())
+    mean = norm.running_mean.item()
+    for value in values[10:]:
+        for each in (norm, resumed):
+            each(value.expand(3, 1, 1), None)
+        mean = 0.9 * mean + 0.1 * value.item()
+        assert norm.running_mean.item() == pytest.approx(mean)
+    for name, tensor in norm.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name])
+    assert norm.num_batches_tracked == 13
+
+
+def test_each_convolution_is_followed_by_batch_norm_and_gelu():
+    convolutions, x = Convolutions(3, 8, 2).eval(), normal(2, 9, 3)
+    for norm in convolutions.norms:
+        torch.nn.init.normal_(norm.running_mean, generator=torch.Generator().manual_seed(1))
+    z = x.mT
+    for conv, norm in zip(convolutions.convs, convolutions.norms, strict=True):
+        z = torch.nn.functional.gelu(norm(conv(z).mT, None)).mT
+        assert conv.bias is None
+    assert z.shape == (2, 8, 5)
+    assert torch.equal(convolutions(x, None), z.mT)
 
 
 @pytest.mark.parametrize("patch_size", [1, 2, 3])
 def test_convolutions_leave_padding_at_zero(patch_size):
-    x = torch.randn(2, 9, 3)
     is_padding = torch.arange(9) >= torch.tensor([[9], [4]])
-    x = x.masked_fill(is_padding.unsqueeze(-1), 0)
+    x = normal(2, 9, 3).masked_fill(is_padding.unsqueeze(-1), 0)
     is_padding = is_padding[:, ::patch_size]
     y = Convolutions(3, 8, patch_size).train()(x, is_padding)
     assert y.shape == (2, -(-9 // patch_size), 8)
@@ -145,9 +244,12 @@ def test_convolutions_leave_padding_at_zero(patch_size):
 
 
 @pytest.mark.parametrize("patch_size", [1, 2, 3, 8])
-def test_the_first_convolution_sees_a_patch_the_one_before_and_some_steps_around(patch_size):
-    conv = Convolutions(1, 4, patch_size).convs[0]
+def test_receptive_fields_of_the_convolutions(patch_size):
+    first, second = Convolutions(1, 4, patch_size).convs
     x = torch.zeros(1, 1, 20 * patch_size, requires_grad=True)
-    conv(x)[0, :, 10].sum().backward()
-    seen = x.grad[0, 0].nonzero().squeeze(1).tolist()
-    assert seen == list(range(9 * patch_size - 3, 11 * patch_size + 4))
+    first(x)[0, :, 10].sum().backward()
+    steps = x.grad[0, 0].nonzero().squeeze(1).tolist()
+    assert steps == list(range(9 * patch_size - 3, 11 * patch_size + 4))
+    x = torch.zeros(1, 4, 20, requires_grad=True)
+    second(x)[0, :, 10].sum().backward()
+    assert x.grad[0].sum(0).nonzero().squeeze(1).tolist() == [8, 9, 10, 11, 12]

@@ -17,12 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from sklearn_cls._network.dropout import Dropout
-from sklearn_cls._network.positions import (
-    MAX_CACHED_POSITIONS,
-    POSITIONS,  # noqa: F401
-    add_positions,
-    sinusoidal_table,
-)
+from sklearn_cls._network.positions import MAX_CACHED_POSITIONS, add_positions, sinusoidal_table
 
 EMBEDDINGS = ("linear", "conv")
 MAX_INPUT = 1e9  # its square, summed over a layer, is finite in float32

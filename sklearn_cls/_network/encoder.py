@@ -21,7 +21,6 @@ from sklearn_cls._network.dropout import Dropout
 from sklearn_cls._network.embedding import Embedding
 from sklearn_cls._network.positions import rotary_tables, rotate
 
-ACTIVATIONS = ("gelu",)
 POOLINGS = ("cls", "mean", "max", "attention")
 
 
