@@ -1,7 +1,10 @@
 """Where diagrams of estimators link to; the links between pages are checked in a browser."""
 
+import ast
 import html
 import re
+import runpy
+import zlib
 from urllib.parse import unquote
 
 import numpy as np
@@ -127,3 +130,86 @@ def test_no_strategy_takes_more_time_than_another():
 
 def test_readme_is_short():
     assert len((DOCS.parent / "README.md").read_text().split()) <= 500
+
+
+def messages_of_the_library():
+    """Return the constant parts of all strings in the source, one in a line."""
+    parts = []
+    for path in (DOCS.parent / "sklearn_cls").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                parts.append(node.value)
+    return "\n".join(parts)
+
+
+def test_messages_on_the_troubleshooting_page_are_those_of_the_library():
+    page = (DOCS / "troubleshooting.rst").read_text()
+    quoted = re.findall(r"^``(.+)``$", page, re.MULTILINE)
+    assert len(quoted) > 10
+    messages = messages_of_the_library()
+    missing = [
+        part
+        for text in quoted
+        for part in re.split(r"\s?…\s?|(?<=The )train(?= loss)", text)
+        if part not in messages
+    ]
+    assert not missing
+
+
+def table(name, index):
+    """Return a table of the documentation."""
+    return pd.read_csv(DOCS / name).set_index(index)
+
+
+def test_front_page_has_the_numbers_of_the_tables(differences):
+    page = " ".join((DOCS / "index.rst").read_text().split())
+    mean = table("defaults_problems.csv", "problem").loc["mean of the ranking eight"] * 100
+    assert f"card:: {mean['default']:.0f} % accuracy" in page
+    assert f"MiniRocket reaches {mean['minirocket']:.0f} %" in page
+    assert f"a textbook transformer {mean['textbook']:.0f} %" in page
+    assert f"with dynamic time warping {mean['1nn']:.0f} %" in page
+    speed = table("speed.csv", "what").query("against == 'skorch'").filter(like="fit ", axis=0)
+    ratios = speed["ratio"]
+    assert f"card:: {ratios.min():.1f} to {ratios.max():.1f} times faster" in page
+    long = speed.loc["fit 120x315x3, dropout 0.1"]
+    assert f"{long['ours']:.1f} s instead of {long['theirs']:.1f} s for 120 sequences" in page
+    assert f"card:: {-differences.loc['mean of all', 'random']['points']:.1f} points" in page
+
+
+def test_each_parameter_is_justified():
+    page = (DOCS / "defaults.rst").read_text()
+    section = page.partition("Why each parameter exists")[2].partition("\n---")[2]
+    rows = re.findall(r"^   \* - `(\w+)`\n     - (.+)", section, re.MULTILINE)
+    assert sorted(name for name, _ in rows) == sorted(CLSTransformerClassifier().get_params())
+
+
+@pytest.fixture(scope="module")
+def inventories():
+    """Return the text of each inventory by the name of the project."""
+    return {
+        path.stem: zlib.decompress(path.read_bytes().split(b"\n", 4)[4]).decode()
+        for path in (DOCS / "_inventories").glob("*.inv")
+    }
+
+
+def test_inventories_are_up_to_date(inventories):
+    written = runpy.run_path(str(DOCS / "_inventories" / "write.py"))
+    assert set(inventories) == set(written["PROJECTS"])
+    for project, (name, objects) in written["PROJECTS"].items():
+        text = zlib.decompress(written["inventory"](name, objects).split(b"\n", 4)[4])
+        assert inventories[project] == text.decode(), "run docs/_inventories/write.py"
+
+
+def test_references_to_other_projects_are_in_the_inventories(inventories):
+    sources = [*DOCS.glob("*.rst"), *DOCS.glob("examples/*.py")]
+    sources += (DOCS.parent / "sklearn_cls").rglob("*.py")
+    known = {line.split()[0] for text in inventories.values() for line in text.splitlines()}
+    role = re.compile(r":(?:class|func|meth|mod|exc|obj):`(?:[^`<]*<)?~?([\w.]+)>?`")
+    see_also = re.compile(r"^ +((?:numpy|sklearn|skorch|torch)\.[\w.]+) : ", re.MULTILINE)
+    unknown = {
+        name
+        for path in sources
+        for name in role.findall(path.read_text()) + see_also.findall(path.read_text())
+        if name.split(".")[0] in inventories and name not in known
+    }
+    assert not unknown

@@ -68,8 +68,8 @@ PROJECTS = {
                 "torch.optim.AdamW": "generated/$.html#$",
             },
             "py:function": {
+                "torch.get_num_threads": "generated/$.html#$",
                 "torch.nn.functional.scaled_dot_product_attention": "generated/$.html#$",
-                "torch.set_num_threads": "generated/$.html#$",
             },
         },
     ),
