@@ -22,58 +22,68 @@ def padded(X):
     return sequences.pad(np.arange(len(sequences)))
 
 
+# Forms of X.
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.int64, np.uint8, bool])
 def test_every_real_dtype_becomes_float32(dtype):
     X = RNG.integers(0, 2, size=(4, 5, 3)).astype(dtype)
-    assert padded(X).dtype == np.float32
-    assert np.array_equal(padded(X), X)
-    assert np.array_equal(padded(list(X)), X)
+    for form in (X, list(X)):
+        assert padded(form).dtype == np.float32
+        assert np.array_equal(padded(form), X)
 
 
 def test_a_2d_array_is_univariate_sequences():
     X = RNG.normal(size=(4, 5)).astype(np.float32)
-    assert np.array_equal(padded(X)[:, :, 0], X)
-    assert np.array_equal(padded(X.tolist())[:, :, 0], X)
-    assert np.array_equal(padded(pd.DataFrame(X))[:, :, 0], X)
-    estimator = small()
-    check(X, estimator)
-    assert estimator.n_features_in_ == 5
+    for form in (X, X.tolist(), pd.DataFrame(X), pl.DataFrame(X)):
+        estimator = small()
+        assert check(form, estimator).n_features == 1
+        assert estimator.n_features_in_ == 5
+        assert np.array_equal(padded(form)[:, :, 0], X)
+        assert np.array_equal(read_sequences(form).pad(np.arange(4))[:, :, 0], X)
 
 
 def test_a_3d_array_and_a_list_have_the_features_of_a_step():
-    X = RNG.normal(size=(4, 5, 3))
+    X = RNG.normal(size=(4, 5, 3)).astype(np.float32)
     for form in (X, list(X), X.tolist()):
         estimator = small()
         assert check(form, estimator).n_features == estimator.n_features_in_ == 3
+        assert np.array_equal(padded(form), X)
 
 
 @pytest.mark.parametrize("container", [list, tuple])
 def test_lists_hold_sequences_of_unequal_length(container):
     X = [RNG.normal(size=(t, 2)).astype(np.float32) for t in (3, 1, 5)]
-    x = padded(container(X))
+    sequences = check(container(X))
+    assert (len(sequences), sequences.n_steps) == (3, 5)
+    assert sequences.lengths.tolist() == [3, 1, 5]
+    x = sequences.pad(np.arange(3))
     assert x.shape == (3, 5, 2)
     for given, got in zip(X, x, strict=True):
         assert np.array_equal(got[: len(given)], given)
         assert np.isnan(got[len(given) :]).all()
+    assert np.array_equal(sequences.pad(np.array([1, 0]))[1], X[0])
 
 
-def test_arrays_of_objects_nested_lists_and_frames_hold_sequences_too():
-    X = [RNG.normal(size=(t,)) for t in (3, 1, 5)]
+def test_arrays_of_objects_series_nested_lists_and_frames_hold_sequences_too():
+    X = [RNG.normal(size=t) for t in (3, 1, 5)]
     objects = np.empty(3, dtype=object)
     objects[:] = X
     expected = padded(X)
     assert expected.shape == (3, 5, 1)
-    for form in (objects, [x.tolist() for x in X], [pd.Series(x) for x in X]):
+    nested = [x.tolist() for x in X]
+    mixed = [X[0], *nested[1:]]
+    series = [pd.Series(x) for x in X]
+    for form in (objects, nested, mixed, series, pd.Series(X), pl.Series(nested)):
         assert np.array_equal(padded(form), expected, equal_nan=True)
     frames = [pd.DataFrame({"a": x, "b": x}) for x in X]
     assert padded(frames).shape == (3, 5, 2)
 
 
-def test_series_of_arrays_and_frames_with_missing_values_of_their_own_are_read():
-    X = [RNG.normal(size=(t, 2)).astype(np.float32) for t in (3, 1, 5)]
-    assert np.array_equal(padded(pd.Series(X)), padded(X), equal_nan=True)
+def test_missing_values_of_pandas_are_nan():
     frames = [pd.DataFrame({"a": [1, None, 3]}, dtype="Int64") for _ in range(2)]
-    assert np.array_equal(padded(frames)[0, :, 0], [1, np.nan, 3], equal_nan=True)
+    for form in (frames, pd.concat(frames, axis=1).T):
+        assert np.array_equal(padded(form)[0, :, 0], [1, np.nan, 3], equal_nan=True)
 
 
 def test_steps_that_are_all_nan_at_the_end_are_padding():
@@ -84,16 +94,10 @@ def test_steps_that_are_all_nan_at_the_end_are_padding():
         assert sequences.lengths.tolist() == [4, 6, 6]
         assert sequences.has_gaps.tolist() == [False, True, True]
         assert sequences.pad(np.array([0])).shape == (1, 4, 2)
+        assert sequences.n_steps == 6
 
 
-def test_padding_alone_is_not_missing():
-    X = RNG.normal(size=(3, 6, 2))
-    X[0, 4:] = np.nan
-    assert not check(X).has_gaps.any()
-    assert not check(list(X)).has_gaps.any()
-
-
-def test_a_memory_map_keeps_its_dtype_and_is_read_by_rows(tmp_path):
+def test_a_memory_map_keeps_its_dtype_and_is_not_read_into_memory(tmp_path):
     X = RNG.normal(size=(50, 6, 2))
     X[3, 4:] = X[7, 1, 0] = np.nan
     np.save(tmp_path / "X.npy", X)
@@ -103,88 +107,20 @@ def test_a_memory_map_keeps_its_dtype_and_is_read_by_rows(tmp_path):
     assert np.shares_memory(sequences.values, mapped)
     assert np.flatnonzero(sequences.has_gaps).tolist() == [7]
     assert sequences.lengths[3] == 4
-    rows = np.array([7, 3])
-    assert np.array_equal(sequences.pad(rows), X[rows].astype(np.float32), equal_nan=True)
-    flat = np.load(tmp_path / "X.npy", mmap_mode="r").reshape(50, 12)
-    assert np.shares_memory(check(flat).values, flat)
+    indices = np.array([7, 3])
+    x = sequences.pad(indices)
+    assert x.dtype == np.float32
+    assert np.array_equal(x, X[indices].astype(np.float32), equal_nan=True)
+    assert np.shares_memory(check(mapped.reshape(50, 12)).values, mapped)
 
 
-def test_what_crosses_a_chunk_is_read_alike(monkeypatch):
-    X = RNG.normal(size=(37, 6, 2))
-    X[5, 3:] = X[30, 2:] = X[31, 1, 1] = np.nan
-    whole = check(X)
-    statistics = whole.mean_and_std(np.arange(37))
-    monkeypatch.setattr("sklearn_cls._data.sequences.CHUNK_BYTES", 5 * 6 * 2 * 4)
-    assert len(list(whole.chunks(np.arange(37)))) == 8
-    chunked = check(X)
-    assert np.array_equal(chunked.lengths, whole.lengths)
-    assert np.flatnonzero(chunked.has_gaps).tolist() == [31]
-    for a, b in zip(chunked.mean_and_std(np.arange(37)), statistics, strict=True):
-        assert np.allclose(a, b)
+def test_values_of_a_memory_map_that_overflow_float32_raise(tmp_path):
+    np.save(tmp_path / "X.npy", with_value(1e300))
+    with pytest.raises(ValueError, match=r"X\[2\] contains infinity or a value too large"):
+        check(np.load(tmp_path / "X.npy", mmap_mode="r"))
 
 
-def test_mean_and_deviation_are_numpys_without_what_is_missing():
-    X = [RNG.normal(1e4, [1, 50, 0, 3], size=(t, 4)) for t in (3, 1, 500)]
-    X[2][7, 0] = np.nan
-    X[0][:, 3] = X[1][:, 3] = X[2][:, 3] = np.nan
-    mean, deviation = check(X).mean_and_std(np.arange(3))
-    steps = np.concatenate(X).astype(np.float32).astype(np.float64)
-    assert np.allclose(mean[:3], np.nanmean(steps[:, :3], 0))
-    assert np.allclose(deviation[:2], np.nanstd(steps[:, :2], 0))
-    assert deviation[2] == 1  # constant
-    assert (mean[3], deviation[3]) == (0, 1)  # never there
-
-
-def test_scales_differ_where_many_sequences_hardly_vary():
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(50, 30, 2))
-    rows = np.arange(50)
-
-    def differ(X):
-        return read_sequences(X).use_instance_norm(rows)
-
-    assert not differ(X)
-    assert not differ(X * [1e-6, 1e6] + [5, -1e6])  # scales of features
-    X[:4, :, 0] *= 1e-3  # few sequences
-    assert not differ(X)
-    X[:10, :, 0] *= 1e-3
-    assert differ(X)
-    assert differ([x[: 20 + i % 10] for i, x in enumerate(X)])
-    X[:10, 3:6, 0] = np.nan
-    assert differ(X)
-    X[:25, :, 0] = 0.1  # rarely used: constant says nothing about scale
-    assert not differ(X)
-
-
-@pytest.mark.parametrize("n_steps", [50, 2000])
-@pytest.mark.parametrize(("centre", "spread"), [(40, 10), (2000, 5), (1, 0.3)])
-def test_scales_do_not_differ_in_what_is_constant_in_each_sequence(n_steps, centre, spread):
-    values = np.random.default_rng(0).normal(centre, spread, size=(200, 1, 1))
-    X = np.repeat(values, n_steps, axis=1)
-    assert not read_sequences(X).use_instance_norm(np.arange(200))
-
-
-def test_whether_scales_differ_does_not_depend_on_the_order_of_rows():
-    X = np.random.default_rng(0).normal(size=(10_000, 5, 1))
-    X[np.arange(10_000) % 10 > 0] *= 1e-3
-    for order in (np.arange(10_000), np.random.default_rng(1).permutation(10_000)):
-        assert read_sequences(X).use_instance_norm(order)
-
-
-def test_many_huge_fill_values_are_no_overflow():
-    X, y = bumps()
-    X[:5, :15, 1] = 9.97e36
-    small(max_epochs=2).fit(X, y)
-
-
-def test_chunks_hold_about_what_they_may():
-    values = np.broadcast_to(np.float32(0), (10_000, 100, 50))
-    sequences = Sequences(values, np.full(10_000, 100), np.zeros(10_000, bool))
-    chunk = next(sequences.chunks(np.arange(10_000)))
-    assert CHUNK_BYTES / 2 < chunk.nbytes <= CHUNK_BYTES
-
-
-def test_the_callers_data_are_not_changed():
+def test_the_users_data_are_not_changed():
     X, y = bumps()
     lists, before = list(X), X.copy()
     small().fit(X, y).predict(X)
@@ -192,6 +128,146 @@ def test_the_callers_data_are_not_changed():
     assert np.array_equal(X, before)
     X.flags.writeable = False
     small().fit(X, y).predict(X)
+
+
+# Passes over the data.
+
+
+def test_chunks_hold_about_chunk_bytes():
+    values = np.broadcast_to(np.float32(0), (10_000, 100, 50))
+    sequences = Sequences(values, np.full(10_000, 100), np.zeros(10_000, bool))
+    chunk = next(sequences.chunks(np.arange(10_000)))
+    assert CHUNK_BYTES * 0.99 < chunk.nbytes <= CHUNK_BYTES
+
+
+def test_a_sequence_larger_than_a_chunk_is_a_chunk_of_its_own(monkeypatch):
+    monkeypatch.setattr("sklearn_cls._data.sequences.CHUNK_BYTES", 1)
+    sequences = check(RNG.normal(size=(3, 4, 2)))
+    assert [len(chunk) for chunk in sequences.chunks(np.arange(3))] == [1, 1, 1]
+
+
+def test_lengths_gaps_and_statistics_do_not_depend_on_the_size_of_chunks(monkeypatch):
+    X = RNG.normal(size=(37, 6, 2))
+    X[5, 3:] = X[30, 2:] = X[31, 1, 1] = np.nan
+    whole = check(X)
+    statistics = whole.mean_and_std(np.arange(37))
+    monkeypatch.setattr("sklearn_cls._data.sequences.CHUNK_BYTES", 5 * 6 * 2 * 4)
+    assert len(list(whole.chunks(np.arange(37)))) == 8
+    chunked = check(X)
+    assert np.flatnonzero(chunked.lengths < 6).tolist() == [5, 30]
+    assert np.array_equal(chunked.lengths, whole.lengths)
+    assert np.flatnonzero(chunked.has_gaps).tolist() == [31]
+    for a, b in zip(chunked.mean_and_std(np.arange(37)), statistics, strict=True):
+        assert np.allclose(a, b, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["infinite", "missing"])
+def test_errors_count_sequences_across_chunks(kind, monkeypatch):
+    monkeypatch.setattr("sklearn_cls._data.sequences.CHUNK_BYTES", 5 * 6 * 2 * 4)
+    X = RNG.normal(size=(37, 6, 2))
+    X[31] = np.inf if kind == "infinite" else np.nan
+    with pytest.raises(ValueError, match=r"X\[31\]"):
+        check(X)
+
+
+def test_mean_and_std_are_those_of_numpy_without_missing_values():
+    X = [RNG.normal(1e4, [1, 50, 0, 3], size=(t, 4)) for t in (3, 1, 500)]
+    X[2][7, 0] = np.nan
+    X[0][:, 3] = X[1][:, 3] = X[2][:, 3] = np.nan
+    mean, std = check(X).mean_and_std(np.arange(3))
+    assert mean.dtype == std.dtype == np.float32
+    steps = np.concatenate(X).astype(np.float32).astype(np.float64)
+    assert np.allclose(mean[:3], np.nanmean(steps[:, :3], 0))
+    assert np.allclose(std[:2], np.nanstd(steps[:, :2], 0))
+    assert std[2] == 1  # constant
+    assert (mean[3], std[3]) == (0, 1)  # without values
+
+
+def test_mean_and_std_are_those_of_the_given_sequences():
+    X = RNG.normal(size=(20, 5, 1)) * np.arange(1, 21)[:, np.newaxis, np.newaxis]
+    mean, std = check(X).mean_and_std(np.arange(15, 20))
+    assert np.allclose([mean[0], std[0]], [X[15:].mean(), X[15:].std()])
+
+
+def test_a_feature_that_is_constant_but_for_rounding_has_standard_deviation_1():
+    X = np.full((4, 5, 2), 1e6, dtype=np.float32)
+    X[0, 0, 0] = np.nextafter(np.float32(1e6), np.float32(2e6))
+    X[:, :, 1] += np.arange(5)
+    assert np.allclose(check(X).mean_and_std(np.arange(4))[1], [1, np.sqrt(2)])
+
+
+@pytest.mark.parametrize("scale", [1e-45, 1e-38, 1e38])
+def test_sequences_at_the_ends_of_float32_can_be_learnt(scale):
+    X = np.random.default_rng(0).choice([-3.0, 0.0, 3.0], size=(20, 5, 1)) * scale
+    mean, std = read_sequences(X).mean_and_std(np.arange(20))
+    assert np.isfinite(mean).all()
+    assert 0 < std < np.inf
+    clf = small(max_epochs=2).fit(X, np.arange(20) % 2)
+    assert np.isfinite(clf.predict_proba(X)).all()
+
+
+def test_many_huge_fill_values_do_not_overflow():
+    X, y = bumps()
+    X[:5, :15, 1] = 9.97e36  # a fill value of NetCDF files
+    clf = small(max_epochs=2).fit(X, y)
+    assert np.isfinite(clf.predict_proba(X)).all()
+
+
+# Features with scales that differ between sequences.
+
+
+def test_scales_differ_if_many_sequences_hardly_vary():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(50, 30, 2))
+
+    def differ(X):
+        return read_sequences(X).scales_differ(np.arange(50))
+
+    assert not differ(X)
+    assert not differ(X * [1e-6, 1e6] + [5, -1e6])  # Features may have any scale.
+    X[:5, :, 0] *= 1e-3
+    assert not differ(X)
+    X[5, :, 0] *= 1e-3  # more than 10 %
+    assert differ(X) is True
+    assert differ([x[: 20 + i % 10] for i, x in enumerate(X)])
+    X[:10, 3:6, 0] = np.nan
+    assert differ(X)
+    X[:6, :, 0] = 0.1  # A feature that is constant in a sequence has no scale.
+    assert not differ(X)
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(0.02, False), (0.005, True), (1e-7, False)])
+def test_scales_differ_below_one_percent_and_above_rounding(factor, expected):
+    X = np.random.default_rng(0).normal(size=(50, 400, 1))
+    X[:10] *= factor
+    assert read_sequences(X).scales_differ(np.arange(50)) == expected
+
+
+@pytest.mark.parametrize("n_steps", [50, 2000])
+@pytest.mark.parametrize(("mean", "std"), [(40, 10), (2000, 5), (1, 0.3)])
+def test_scales_do_not_differ_if_each_sequence_is_constant(n_steps, mean, std):
+    values = np.random.default_rng(0).normal(mean, std, size=(200, 1, 1))
+    X = np.repeat(values, n_steps, axis=1)
+    assert not read_sequences(X).scales_differ(np.arange(200))
+
+
+def test_scales_differ_independently_of_the_order_of_sequences():
+    X = np.random.default_rng(0).normal(size=(10_000, 5, 1))
+    X[np.arange(10_000) % 10 > 0] *= 1e-3
+    for order in (np.arange(10_000), np.random.default_rng(1).permutation(10_000)):
+        assert read_sequences(X).scales_differ(order)
+
+
+def test_scales_differ_looks_at_a_sample_of_the_given_sequences(monkeypatch):
+    monkeypatch.setattr("sklearn_cls._data.sequences.MAX_SCALE_SEQUENCES", 40)
+    X = np.random.default_rng(0).normal(size=(400, 30, 1))
+    X[:200:2] *= 1e-3
+    sequences = read_sequences(X)
+    assert sequences.scales_differ(np.arange(200))
+    assert not sequences.scales_differ(np.arange(200, 400))
+
+
+# Errors.
 
 
 def with_value(value, shape=(4, 5, 2)):
@@ -209,13 +285,14 @@ def with_value(value, shape=(4, 5, 2)):
         ((), ValueError, "X is empty: 0 sample"),
         (pd.DataFrame({"a": pd.to_datetime(["2020"])}), ValueError, "X has dtype datetime64"),
         (np.zeros((4, 0, 2)), ValueError, r"X\[0\] has no steps \(shape \(0, 2\)\)"),
-        (np.zeros((4, 5, 0)), ValueError, "no steps|features"),
+        (np.zeros((4, 5, 0)), ValueError, r"X\[0\] has no steps \(shape \(5, 0\)\)"),
         ([np.zeros((3, 2)), np.zeros((0, 2))], ValueError, r"X\[1\] has no steps .* Drop it"),
-        ([np.zeros(3), np.zeros(0)], ValueError, r"X\[1\] has no steps"),
+        ([np.zeros((3, 0))], ValueError, r"X\[0\] has no steps \(shape \(3, 0\)\)"),
+        ([np.zeros(3), np.zeros(0)], ValueError, r"X\[1\] has no steps \(shape \(0,\)\)"),
         (
             np.full((4, 5, 2), np.nan),
             ValueError,
-            r"X\[0\] has no steps .*all of its values are NaN",
+            r"X\[0\] has no steps \(all of its values are NaN\)",
         ),
         ([np.zeros(2), np.full(2, np.nan)], ValueError, r"X\[1\] has no steps .*all of its values"),
         (
@@ -229,10 +306,10 @@ def with_value(value, shape=(4, 5, 2)):
         (list(with_value(1e300)), ValueError, r"X\[2\] contains infinity"),
         (with_value(np.inf, (4, 5)), ValueError, r"X\[2\] contains infinity"),
         (np.full((4, 5, 2), "a"), ValueError, "X has dtype <U1; .*encode text"),
-        (np.full((4, 5), "a", dtype=object), ValueError, "X must hold numbers: .*'a'"),
-        ([np.zeros(2), np.array(["a"])], ValueError, r"X\[1\] .*encode text"),
+        (np.full((4, 5), "a", dtype=object), ValueError, "X: could not convert .*'a'"),
+        ([np.zeros(2), np.array(["a"])], ValueError, r"X\[1\] .*X\[1\] has dtype .*encode text"),
         ([["a", "b"], ["c"]], ValueError, r"X\[0\] .*encode text"),
-        (np.zeros((4, 5), dtype=complex), ValueError, "Complex data not supported: .*two features"),
+        (np.zeros((4, 5), dtype=complex), ValueError, "Complex data not supported: X .* features"),
         ([np.zeros(2), np.zeros(2, complex)], ValueError, r"X\[1\].* Complex data not supported"),
         (np.zeros((4, 5), dtype="datetime64[s]"), ValueError, "X has dtype datetime64"),
         (sp.csr_array(np.eye(4)), TypeError, "[Ss]parse"),
@@ -241,16 +318,52 @@ def with_value(value, shape=(4, 5, 2)):
         (np.zeros(4), ValueError, "Reshape your data"),
         (pd.Series(np.zeros(4)), ValueError, "2-dimensional container"),
         (np.float64(3), ValueError, "scalar|Reshape|2D array"),
-        ("text", ValueError, "dtype|scalar|numbers"),
-        (None, (ValueError, TypeError), "NoneType|scalar|numbers|float"),
+        ("text", ValueError, "X: could not convert string to float"),
+        (None, (ValueError, TypeError), "NoneType|scalar|float"),
+        (np.ma.masked_equal(np.eye(4), 1), ValueError, r"^masked arrays .*X\.filled\(np\.nan\)"),
+        ([np.ma.masked_equal(np.ones((2, 2)), 1)] * 4, ValueError, r"X\[0\] .* masked arrays"),
     ],
 )
-def test_wrong_data_are_named(X, error, message):
+def test_errors_say_what_is_wrong_with_x(X, error, message):
     with pytest.raises(error, match=message):
         check(X)
 
 
-def test_features_must_be_those_of_fit():
+class NoArray:
+    def __array__(self, *args, **kwargs):
+        raise RuntimeError("not now")
+
+
+class OutOfMemory:
+    def __array__(self, *args, **kwargs):
+        raise MemoryError
+
+
+@pytest.mark.parametrize(
+    ("X", "error"),
+    [
+        ([[10**400, 1.0]] * 4, ValueError),
+        ([[10**400], [1.0, 2.0]] * 2, ValueError),
+        (NoArray(), ValueError),
+        ([NoArray()] * 4, ValueError),
+        (torch.ones(4, 2, requires_grad=True), ValueError),
+        (torch.ones(4, 2, dtype=torch.bfloat16), TypeError),
+        (3.0, ValueError),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_any_error_in_reading_x_is_a_value_or_type_error_that_names_it(X, error):
+    with pytest.raises(error, match=r"\bX\b") as caught:
+        small(max_epochs=1).fit(X, [0, 1, 0, 1])
+    assert type(caught.value) is error
+
+
+def test_a_lack_of_memory_is_not_an_error_about_x():
+    with pytest.raises(MemoryError):
+        check(OutOfMemory())
+
+
+def test_the_number_of_features_must_be_that_of_fit():
     estimator = small()
     check(np.zeros((4, 5, 3)), estimator)
     assert len(check(np.zeros((2, 9, 3)), estimator, reset=False)) == 2
@@ -259,9 +372,11 @@ def test_features_must_be_those_of_fit():
         check(np.zeros((4, 5, 2)), estimator, reset=False)
     with pytest.raises(ValueError, match=re.escape("pass (n_sequences, n_steps, 3)")):
         check(np.zeros((5, 3)), estimator, reset=False)
+    check(np.zeros((4, 5, 2)), estimator)
+    assert estimator.n_features_in_ == 2
 
 
-def test_a_table_keeps_its_columns_and_takes_sequences_of_any_length():
+def test_fitted_on_2d_columns_must_be_those_of_fit_but_lists_may_have_any_length():
     estimator = small()
     check(np.zeros((4, 5)), estimator)
     with pytest.raises(ValueError, match=r"X has 6 features, but .* expecting 5 features"):
@@ -272,51 +387,23 @@ def test_a_table_keeps_its_columns_and_takes_sequences_of_any_length():
         check(np.zeros((4, 5, 2)), estimator, reset=False)
 
 
-def test_univariate_lists_take_tables_of_any_width():
+def test_fitted_on_a_univariate_list_2d_arrays_may_have_any_width():
     estimator = small()
     check([np.zeros(3), np.zeros(4)], estimator)
     assert check(np.zeros((2, 9)), estimator, reset=False).lengths.tolist() == [9, 9]
+    assert check(np.zeros((2, 5)), estimator, reset=False).lengths.tolist() == [5, 5]
 
 
-def test_learned_positions_have_an_end():
-    with pytest.raises(ValueError, match=r"X\[1\] has 9 steps, but positions='learned' .* 8 only"):
+def test_fitting_on_other_kinds_of_x_forgets_the_names_of_columns():
+    estimator = small()
+    check(pd.DataFrame(np.zeros((4, 2)), columns=["a", "b"]), estimator)
+    assert estimator.feature_names_in_.tolist() == ["a", "b"]
+    check(np.zeros((4, 5, 2)), estimator)
+    assert not hasattr(estimator, "feature_names_in_")
+
+
+def test_learned_positions_limit_the_length():
+    assert len(check([np.zeros(3), np.zeros(8)], max_length=8)) == 2
+    message = r"X\[1\] has 9 steps, but positions='learned' .* 8 only; .* shorten X\[1\]"
+    with pytest.raises(ValueError, match=message):
         check([np.zeros(3), np.zeros(9)], max_length=8)
-
-
-class NoArray:
-    def __array__(self, *args, **kwargs):
-        raise RuntimeError("not now")
-
-
-@pytest.mark.parametrize(
-    ("X", "error"),
-    [
-        (np.ma.masked_equal(np.eye(4), 1), ValueError),  # NumPy reads what is beneath the mask
-        ([np.ma.masked_equal(np.ones((2, 2)), 1)] * 4, ValueError),
-        ([[10**400, 1.0]] * 4, ValueError),
-        ([[10**400], [1.0, 2.0]] * 2, ValueError),
-        (NoArray(), ValueError),
-        ([NoArray()] * 4, ValueError),
-        (torch.ones(4, 2, requires_grad=True), ValueError),
-        (torch.ones(4, 2, dtype=torch.bfloat16), TypeError),
-        (sp.csr_array(np.eye(4)), TypeError),
-        (3.0, ValueError),
-    ],
-    ids=lambda value: type(value).__name__,
-)
-def test_whatever_is_wrong_with_x_is_a_value_or_type_error_that_names_it(X, error):
-    with pytest.raises(error, match=r"\bX\b") as caught:
-        small(max_epochs=1).fit(X, [0, 1, 0, 1])
-    assert type(caught.value) is error
-
-
-def test_series_of_polars_hold_sequences_too():
-    sequences = read_sequences(pl.Series([[1.0], [2.0, 3.0]]))
-    assert sequences.lengths.tolist() == [1, 2]
-
-
-@pytest.mark.parametrize("scale", [1e-45, 1e-38, 1e38])
-def test_sequences_at_the_ends_of_float32_are_learnt_from(scale):
-    X = np.random.default_rng(0).choice([-3.0, 0.0, 3.0], size=(20, 5, 1)) * scale
-    clf = small(max_epochs=2).fit(X, np.arange(20) % 2)
-    assert np.isfinite(clf.predict_proba(X)).all()

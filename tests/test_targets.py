@@ -1,0 +1,240 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from sklearn_cls._data.batches import SequenceDataset
+from sklearn_cls._data.sequences import read_sequences
+from sklearn_cls._data.targets import (
+    check_labels,
+    check_targets,
+    class_weights,
+    stratified_split,
+)
+from tests.helpers import small
+
+SIX = np.array([0, 1, 0, 1, 1, 1])
+
+
+def sequences(n):
+    return read_sequences(np.arange(float(n))[:, np.newaxis, np.newaxis])
+
+
+def check(y, sample_weight=None, classes=None, is_part=False, n=None, **params):
+    n = len(y) if n is None else n
+    return check_targets(small(**params), sequences(n), y, sample_weight, classes, is_part=is_part)
+
+
+def dataset(lengths, y):
+    values = read_sequences([np.ones(n) for n in lengths])
+    return SequenceDataset(values, np.arange(len(y)), np.array(y), np.ones(len(y), np.float32))
+
+
+# Labels.
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [3, 7, 10**12],
+        ["a", "b", "\u00e9"],
+        [-1.0, 0.0, 5.0],
+        np.array(["x", "y", "zz"], dtype=object),
+        np.array(["2020-01-01", "2021-01-01", "2022-01-01"], dtype="datetime64[D]"),
+        np.array([1, 2, 255], dtype=np.uint8),
+    ],
+    ids=lambda labels: str(np.asarray(labels).dtype),
+)
+def test_codes_count_the_sorted_labels(labels):
+    labels = np.asarray(labels)
+    classes, data = check(labels[[2, 0, 1, 0]])
+    assert classes.dtype == labels.dtype
+    assert classes.tolist() == labels.tolist()
+    assert data.y.tolist() == [2, 0, 1, 0]
+    assert data.indices.tolist() == [0, 1, 2, 3]
+
+
+def test_booleans_and_columns_are_labels():
+    assert check([True, False])[0].tolist() == [False, True]
+    with pytest.warns(UserWarning, match="column-vector y was passed"):
+        assert check(np.array([["a"], ["b"]]))[1].y.tolist() == [0, 1]
+
+
+def test_more_classes_than_half_of_the_sequences_are_warned_of_in_y_only():
+    labels = np.arange(30)
+    assert check_labels(labels, "classes").tolist() == labels.tolist()
+    with pytest.warns(UserWarning, match="number of unique classes"):
+        check_labels(labels, "y")
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "message"),
+    [
+        ([0.5, 1.2], ValueError, "Unknown label type: continuous"),
+        ([np.nan, 1.0], ValueError, "contains NaN"),
+        ([[0, 1], [1, 0]], ValueError, "1d array"),
+        ([b"a", b"b"], TypeError, "bytes is not supported"),
+        (np.ma.masked_equal([0, 1], 1), ValueError, "masked arrays are not supported; fill"),
+        ([None, "b"], ValueError, "Unknown label type"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["y", "classes"])
+def test_errors_about_labels_name_their_argument(labels, error, message, name):
+    with pytest.raises(error, match=rf"\b{name}\b.*{message}|{message}.*\b{name}\b"):
+        check_labels(labels, name)
+
+
+def test_y_must_be_there_and_as_long_as_x():
+    with pytest.raises(ValueError, match="requires y to be passed, but the target y is None"):
+        check(None, n=2)
+    with pytest.raises(ValueError, match=r"y: .*inconsistent numbers of samples: \[3, 2\]"):
+        check([0, 1], n=3)
+
+
+# Classes.
+
+
+def test_given_classes_may_be_more_than_those_of_y():
+    classes, data = check(["b", "c", "b"], classes=["c", "a", "b"])
+    assert classes.tolist() == ["a", "b", "c"]
+    assert data.y.tolist() == [1, 2, 1]
+
+
+def test_labels_that_are_not_in_the_given_classes_raise():
+    with pytest.raises(ValueError, match=r"y has classes \[5\], but .* are \[0, 1\]; pass all"):
+        check([0, 5, 0], classes=[0, 1])
+    with pytest.raises(ValueError, match=r"y has classes \['0', '1'\], but .* are \[0, 1\]"):
+        check(["0", "1"], classes=[0, 1])
+    with pytest.raises(ValueError, match="Unknown label type"):
+        check([0, 1], classes=[0, 0.5])
+
+
+def test_one_class_of_positive_weight_is_too_few():
+    message = r"y has 1 class of positive weight; .* the classes are \[0\]\."
+    with pytest.raises(ValueError, match=message):
+        check([0, 0])
+    with pytest.raises(ValueError, match=r"y has 1 class of positive .* \[0, 1\]"):
+        check([0, 1], [1, 0])
+    with pytest.raises(ValueError, match=r"y has 1 class of positive .* \[0, 1\]"):
+        check([0, 1], class_weight={1: 0})
+    with pytest.raises(ValueError, match="y has no classes of positive weight"):
+        check([0, 1], class_weight={0: 0, 1: 0})
+
+
+def test_a_part_of_the_data_needs_one_of_two_classes():
+    classes, data = check([1, 1], classes=[0, 1], is_part=True)
+    assert classes.tolist() == [0, 1]
+    assert data.y.tolist() == [1, 1]
+    with pytest.raises(ValueError, match="y has 1 class of positive weight"):
+        check([1, 1], is_part=True)
+    with pytest.raises(ValueError, match="y has no classes of positive weight"):
+        check([1, 1], classes=[0, 1], is_part=True, class_weight={1: 0})
+
+
+# Weights.
+
+
+def test_without_weights_all_are_1():
+    data = check(SIX)[1]
+    assert data.weights.tolist() == [1] * 6
+    assert data.weights.dtype == np.float32
+
+
+def test_weights_have_mean_1_and_sequences_of_weight_0_are_left_out():
+    data = check(SIX, [1, 0, 3, 2, 0, 2])[1]
+    assert data.indices.tolist() == [0, 2, 3, 5]
+    assert data.y.tolist() == [0, 0, 1, 1]
+    assert data.weights.tolist() == [0.5, 1.5, 1, 1]
+
+
+def test_weights_of_a_part_of_the_data_are_not_scaled():
+    assert check(SIX, [1, 0, 3, 2, 0, 2], is_part=True)[1].weights.tolist() == [1, 3, 2, 2]
+    data = check(SIX, [1, 0, 3, 2, 0, 2], is_part=True, class_weight={1: 5})[1]
+    assert data.weights.tolist() == [1, 3, 10, 10]
+
+
+def test_class_weights_multiply_sample_weights():
+    data = check(SIX, [1, 1, 1, 1, 1, 0], class_weight={0: 2, 1: 4})[1]
+    assert np.allclose(data.weights, np.array([2, 4, 2, 4, 4]) / 3.2)
+    data = check(SIX, class_weight={0: 0.0, 1: 1}, classes=[0, 1, 2], is_part=True)[1]
+    assert data.indices.tolist() == [1, 3, 4, 5]
+
+
+def test_balanced_weights_count_the_sequences_of_positive_weight():
+    data = check(SIX, [1, 1, 1, 1, 0, 1], class_weight="balanced")[1]
+    assert np.allclose(data.weights, np.array([5 / 4, 5 / 6, 5 / 4, 5 / 6, 5 / 6]))
+    weights = class_weights("balanced", np.array([0, 0, 2]), np.arange(4))
+    assert np.allclose(weights, [3 / 8, 3 / 4, 3 / 4, 3 / 4])
+
+
+def test_class_weights_are_1_by_default():
+    assert class_weights(None, SIX, np.array(["a", "b"])).tolist() == [1, 1]
+    assert class_weights({"b": 3}, SIX, np.array(["a", "b"])).tolist() == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("class_weight", "message"),
+    [
+        ({0: 1, 7: 2}, r"class_weight has classes \[7\], but y has the classes \[0, 1\]"),
+        ({1: -1}, "class_weight must be .* not negative, got -1 for class 1"),
+        ({1: np.inf}, "class_weight must be finite .* got inf for class 1"),
+        ({0: "x"}, "class_weight must be .* got 'x' for class 0"),
+    ],
+)
+def test_errors_about_class_weight_name_the_class(class_weight, message):
+    with pytest.raises(ValueError, match=message):
+        check(SIX, class_weight=class_weight)
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        ([-1, 1], "Negative values .* `sample_weight`"),
+        ([1, np.nan], "sample_weight contains NaN"),
+        ([1, 1, 1], "sample_weight.shape"),
+        (["a", "b"], "sample_weight: could not convert"),
+        (np.ma.masked_equal([1.0, 2.0], 2), "sample_weight: masked arrays"),
+        (pd.Series([pd.NA, 1]), "sample_weight"),
+    ],
+    ids=str,
+)
+def test_errors_about_sample_weight_name_it(weight, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        check([0, 1], weight)
+
+
+def test_very_large_weights_are_scaled_or_raise():
+    assert check([0, 1, 1], np.full(3, 1e308))[1].weights.tolist() == [1, 1, 1]
+    with pytest.raises(ValueError, match=r"sample_weight, .* too large for float32"):
+        check([0, 1, 1], np.full(3, 1e39), is_part=True)
+
+
+# The split for validation.
+
+
+def test_the_split_is_stratified_and_sorted_by_length():
+    rng = np.random.default_rng(0)
+    data = dataset(rng.integers(1, 50, size=100), np.arange(100) % 10 == 0)
+    train, valid = stratified_split(data, 0.2, seed=0)
+    assert (len(train), len(valid)) == (80, 20)
+    assert (train.y.sum(), valid.y.sum()) == (8, 2)
+    assert sorted([*train.indices, *valid.indices]) == list(range(100))
+    assert (np.diff(valid.lengths) >= 0).all()
+    again = stratified_split(data, 0.2, seed=0)[1]
+    other = stratified_split(data, 0.2, seed=1)[1]
+    assert again.indices.tolist() == valid.indices.tolist()
+    assert set(other.indices) != set(valid.indices)
+
+
+def test_the_validation_data_are_rounded_up_and_hold_each_class():
+    assert len(stratified_split(dataset([1] * 25, [0, 1] * 12 + [0]), 0.1, 0)[1]) == 3
+    assert len(stratified_split(dataset([1] * 20, [0, 1, 2, 3] * 5), 0.05, 0)[1]) == 4
+
+
+def test_too_few_sequences_of_a_class_for_a_split_raise():
+    message = (
+        r"early_stopping=True can't hold out validation_fraction=0.5 of 3 sequences by class: "
+        r".*least populated.* Add data or set early_stopping=False\."
+    )
+    with pytest.raises(ValueError, match=message):
+        stratified_split(dataset([1, 1, 1], [0, 0, 1]), 0.5, seed=0)
