@@ -278,37 +278,13 @@ class CLSTransformerClassifier(
     _doc_link_template = DOCUMENTATION + "generated/{estimator_module}.{estimator_name}.html"
 
     def __init__(
-        self,
-        *,
-        cls_strategy="learned",
-        pooling="cls",
-        depth=2,
-        d_model=64,
-        n_heads=4,
-        dim_feedforward=128,
-        dropout=0.1,
-        embedding="conv",
-        patch_size="auto",
-        positions="sinusoidal",
-        standardize=True,
-        max_epochs="auto",
-        batch_size="auto",
-        lr="auto",
-        weight_decay=0.01,
-        label_smoothing=0.1,
-        augment=True,
-        class_weight=None,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        warm_start=False,
-        device="auto",
-        precision="auto",
-        n_jobs=None,
-        callbacks=None,
-        random_state=None,
-        verbose=0,
-    ):
+        self, *, cls_strategy="learned", pooling="cls", depth=2, d_model=64, n_heads=4,
+        dim_feedforward=128, dropout=0.1, embedding="conv", patch_size="auto",
+        positions="sinusoidal", standardize=True, max_epochs="auto", batch_size="auto", lr="auto",
+        weight_decay=0.01, label_smoothing=0.1, augment=True, class_weight=None,
+        early_stopping=False, validation_fraction=0.1, n_iter_no_change=10, warm_start=False,
+        device="auto", precision="auto", n_jobs=None, callbacks=None, random_state=None, verbose=0,
+    ):  # fmt: skip
         self.cls_strategy = cls_strategy
         self.pooling = pooling
         self.depth = depth
@@ -710,9 +686,10 @@ class CLSTransformerClassifier(
     def _set_fitted(self, net, *, keep_optimizer=False):
         """Set the attributes of a fitted estimator from a trained net."""
         from sklearn_cls._training.history import history_columns
+        from sklearn_cls._training.state import strip_training_state
 
         self.history_ = history_columns(net.history)
-        self.net_ = net.strip_training_state(keep_optimizer=keep_optimizer)
+        self.net_ = strip_training_state(net, keep_optimizer=keep_optimizer)
 
     def _predict(self, X, function, *, is_per_step=False):
         """Return `function` of all sequences of X."""

@@ -24,6 +24,7 @@ from sklearn_cls._persistence.tensor_file import (
 )
 from sklearn_cls._training.callbacks import PassiveCallback
 from sklearn_cls._training.divergence import DivergenceError
+from sklearn_cls._training.state import restore_training_state, training_state
 
 MAGIC = b"sklearn_cls checkpoint, format 2\n"
 INTERVAL = 5.0  # least number of seconds between two writes
@@ -72,7 +73,7 @@ class Checkpoint(PassiveCallback):
         if self.saved is None:
             self.write(net)
         else:
-            net.load_state_dict(self.saved["net"])
+            restore_training_state(net, self.saved["net"])
             self.restore_callbacks(net, self.saved["callbacks"])
             self.n_epochs, self.saved = len(net.history), None
 
@@ -101,7 +102,7 @@ class Checkpoint(PassiveCallback):
     def write(self, net):
         """Write the file."""
         start = time.monotonic()
-        net_state = net.state_dict()
+        net_state = training_state(net)
         net_state["history"] = [storable_items(epoch) for epoch in net_state["history"]]
         state = {
             "fingerprint": self.fingerprint,

@@ -13,14 +13,13 @@ import torch
 from skorch import NeuralNetClassifier
 from skorch.callbacks import EpochTimer, PassthroughScoring
 from skorch.helper import predefined_split
-from skorch.history import History
 from skorch.utils import TeeGenerator
 from torch import nn
 
 from sklearn_cls._data.augment import augment
 from sklearn_cls._data.batches import Batches, SequenceDataset
 from sklearn_cls._data.sequences import read_sequences
-from sklearn_cls._network.dropout import generators, seed_generators
+from sklearn_cls._network.dropout import seed_generators
 from sklearn_cls._network.encoder import CLSEncoder
 from sklearn_cls._torch.device import autocast, device_or_cpu
 from sklearn_cls._torch.random import initial_weights
@@ -31,6 +30,7 @@ from sklearn_cls._training.divergence import check_losses, check_weights
 from sklearn_cls._training.history import is_finished
 from sklearn_cls._training.micro_batches import run_in_micro_batches
 from sklearn_cls._training.optimizer import adamw, cosine_schedule
+from sklearn_cls._training.state import pickle_state, strip_training_state
 
 MAX_GRADIENT_NORM = 1.0
 PASSIVE = (PassiveCallback, EpochTimer, PassthroughScoring)
@@ -262,59 +262,9 @@ class Net(NeuralNetClassifier):
         self.module_.eval()
         return self
 
-    def state_dict(self):
-        """Return everything that the next update depends on, except for callbacks."""
-        return {
-            "module": self.module_.state_dict(),
-            "optimizer": self.optimizer_.state_dict(),
-            "schedule": self.schedule_.state_dict(),
-            "generators": [generator.get_state() for generator in generators(self.module_)],
-            "batches": self.train_batches_.state_dict(),
-            "n_micro_batches": self.n_micro_batches,
-            "n_epochs_trained": self.n_epochs_trained,
-            "history": [
-                {name: value for name, value in epoch.items() if name != "batches"}
-                for epoch in filter(is_finished, self.history)
-            ],
-        }
-
-    def load_state_dict(self, state):
-        """Restore what `state_dict` returned."""
-        self.module_.load_state_dict(state["module"])
-        self.optimizer_.load_state_dict(state["optimizer"])
-        self.schedule_.load_state_dict(state["schedule"])
-        for generator, saved in zip(generators(self.module_), state["generators"], strict=True):
-            generator.set_state(saved)
-        self.train_batches_.load_state_dict(state["batches"])
-        self.n_micro_batches = state["n_micro_batches"]
-        self.n_epochs_trained = state["n_epochs_trained"]
-        self.history.extend({**epoch, "batches": []} for epoch in state["history"])
-
-    def strip_training_state(self, *, keep_optimizer=False):
-        """Drop datasets, callbacks, history and, unless it is kept, the optimizer."""
-        self.__dict__.update(self._stripped())
-        self.__dict__.pop("train_batches_", None)
-        if not keep_optimizer and hasattr(self, "optimizer_"):
-            del self.optimizer_, self.schedule_
-        return self
-
-    def _stripped(self):
-        return {
-            **self.__dict__,
-            "train_split": None,
-            "callbacks": None,
-            "callbacks_": [],
-            "n_epochs_trained": self.n_epochs_trained + sum(map(is_finished, self.history)),
-            "history_": History(),
-        }
-
     def __getstate__(self):
-        """Return what prediction needs, with the weights as arrays, which have no device."""
-        state = self._stripped()
-        for name in ("module_", "criterion_", "optimizer_", "schedule_", "train_batches_"):
-            state.pop(name, None)
-        state["weights"] = {k: v.cpu().numpy() for k, v in self.module_.state_dict().items()}
-        return state
+        """Return what prediction needs, see `pickle_state`."""
+        return pickle_state(self)
 
     def __setstate__(self, state):
         """Rebuild the network, on the CPU if its device is not available."""
@@ -350,7 +300,7 @@ def new_net(network, **kwargs):
 
 def restored_net(network, weights, **kwargs):
     """Return a net with trained `weights`, for prediction only."""
-    net = new_net(network, n_updates=0, **kwargs).strip_training_state()
+    net = strip_training_state(new_net(network, n_updates=0, **kwargs))
     net.load_weights(weights)
     net.module_.eval()
     return net
