@@ -2,8 +2,8 @@
 
 Shapes: B sequences, D `d_model`.
 
-Choices: the learned token starts with standard deviation 0.02, as in BERT [1]; the drawn ones are
-standard normal, the scale of a layer-normalised token.
+Choices: the learned token starts with standard deviation 0.02, as the embeddings of BERT [1]; the
+tokens that are not trained are zeros or standard normal.
 
 [1] Devlin et al., BERT: Pre-training of Deep Bidirectional Transformers, NAACL 2019.
 """

@@ -77,7 +77,7 @@ class Block(nn.Module):
         else:  # each key is rotated by its own angle, so the keys are needed
             k = rotate(F.linear(y, w_k, b_k).unflatten(-1, per_head).transpose(1, 2), rotary)
             scores = (k @ q.unsqueeze(-1)).squeeze(-1)  # (B, H, N)
-        if key_mask is not None:  # [CLS] is never masked, so no softmax is over nothing
+        if key_mask is not None:  # [CLS] is never masked, so that every softmax has a key
             scores = scores.masked_fill(~key_mask.unsqueeze(1), -torch.inf)
         mean_y = scores.softmax(-1).to(y.dtype) @ y  # (B, H, D)
         out = torch.einsum("bhd,hed->bhe", mean_y, w_v.unflatten(0, per_head)).flatten(1) + b_v
