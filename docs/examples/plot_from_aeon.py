@@ -3,7 +3,7 @@ From aeon and sktime
 ====================
 
 Nine speakers say the same vowels, recorded in a data set that comes with aeon. How much of an
-utterance does it take to recognise the speaker?
+utterance does it take to recognize the speaker?
 """
 
 # %%
@@ -30,7 +30,7 @@ clf = CLSTransformerClassifier(random_state=0).fit(X_train, y_train)
 clf.score(X_test, y_test)
 
 # %%
-# The first steps of a sequence are a sequence as well. So the same model can recognise the speaker
+# The first steps of a sequence are a sequence as well. So the same model can recognize the speaker
 # while the utterance continues.
 
 fractions = np.linspace(0.1, 1, 10)
@@ -44,7 +44,7 @@ ax.set(
     xlabel="part of the utterance heard (%)",
     ylabel="test accuracy",
     ylim=(0, 1.05),
-    title="How much it takes to recognise a speaker",
+    title="How much it takes to recognize a speaker",
 )
 ax.legend()
 plt.show()

@@ -44,7 +44,7 @@ class Watch(Callback):
 
 # %%
 # With one block, [CLS] reads the steps once. A fit of one epoch with a learning rate of almost 0
-# gives the network at initialisation. All other weights, the batches and the learning rate are the
+# gives the network at initialization. All other weights, the batches and the learning rate are the
 # same for every strategy; tuned for each in :doc:`/the_answer`, the learning rate came out the
 # same. This is a single run to look at; :doc:`/the_answer` compares accuracies.
 
@@ -65,7 +65,7 @@ for strategy in strategies:
 
 # %%
 # Attention by the distance of a step from the marked one, for the head that attends to the marked
-# step most. At initialisation the query of zeros is 0, so every step gets exactly 1/24. After
+# step most. At initialization the query of zeros is 0, so every step gets exactly 1/24. After
 # training, this head attends to the marked step and hardly to any other.
 
 distances = np.arange(-8, 9)
@@ -83,7 +83,7 @@ colors = dict(zip(strategies, ["#0072B2", "#E69F00", "#009E73", "#CC79A7"], stri
 figure, axes = plt.subplots(2, 2, figsize=(7, 4.6), sharex=True, sharey=True, layout="constrained")
 for ax, strategy in zip(axes.flat, strategies, strict=True):
     ax.plot(distances, by_distance(end[strategy]), color=colors[strategy], label="after training")
-    ax.plot(distances, by_distance(start[strategy]), "k:", label="at initialisation")
+    ax.plot(distances, by_distance(start[strategy]), "k:", label="at initialization")
     ax.set_title(strategy)
     ax.legend(loc="upper left", fontsize="small")
 figure.supxlabel("steps from the marked one")
