@@ -1,8 +1,8 @@
 """Fit a fixed set of classifiers and compare their probabilities with recorded ones.
 
-`python -m tests.reference_fits --record` writes `tests/reference_fits.json`; without the option, the
-fits are compared with that file, and the largest difference of each is printed. On the machine and
-with the versions that wrote the file, unchanged code gives the same bits.
+`python -m tests.reference_fits --record` writes `tests/reference_fits.json`. Without the
+option, the fits are compared with that file, and the largest difference of each is printed. On the
+machine and with the versions that wrote the file, unchanged code gives the same bits.
 """
 
 import argparse
