@@ -1,0 +1,261 @@
+"""Tables and statistics of the rows that `study_cls_value.py` writes.
+
+Accuracy is averaged over seeds for each problem. Statistics over problems treat each problem as one
+observation. They use real problems only; the synthetic ones, which are generated anew for each
+seed, are reported one by one, with intervals over seeds. Differences are in percentage points.
+
+The case (setting and problem) in which an arm is the farthest behind another one is a minimum over
+many cases, so part of the difference is chance. How large it really is follows from replications of
+that case: rows of the stage "again", each with a new split and a newly tuned learning rate.
+
+At depth 1 the query of "attention" enters in the first block, so the network is the same as that of
+"learned", with equal results. There it is left out of all comparisons.
+"""
+
+import functools
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from sklearn_cls.datasets import RULES as SYNTHETIC
+
+ARMS = ("learned", "zeros", "fixed", "random", "mean", "max", "attention")
+SETTINGS = ("linear, depth 1", "linear, depth 2", "linear, depth 4", "default")
+ALL = "mean of all"  # settings
+LEVEL = 0.05  # of significance
+INTERVAL = ["points", "low", "high"]
+
+
+def accuracy_by_problem(runs):
+    """Return accuracy in percent, mean over seeds, by (setting, problem) and arm."""
+    tests = runs[runs["stage"] == "test"]
+    values = 100 * tests.pivot_table("accuracy", ["setting", "problem"], "arm", sort=False)
+    return values[list(ARMS)].sort_index(level="setting", key=_order, sort_remaining=False)
+
+
+def accuracy_by_seed(runs, setting, problem, stage="test"):
+    """Return accuracy in percent on one problem in one setting, by seed and arm."""
+    rows = runs[
+        (runs["stage"] == stage) & (runs["setting"] == setting) & (runs["problem"] == problem)
+    ]
+    return 100 * rows.pivot_table("accuracy", "seed", "arm").reindex(columns=ARMS)
+
+
+def _order(settings):
+    """Return the position of each setting in the study."""
+    return settings.map(SETTINGS.index)
+
+
+def _by_setting(table):
+    """Return a table indexed by setting with settings as a column, in the order of the study."""
+    return table.reset_index().sort_values("setting", key=_order)
+
+
+def distinct_arms(setting):
+    """Return the arms whose networks differ from each other in a setting."""
+    return [arm for arm in ARMS if arm != "attention" or setting != SETTINGS[0]]
+
+
+def only_real(values):
+    """Return the rows of real problems."""
+    return values[~values.index.get_level_values("problem").isin(SYNTHETIC)]
+
+
+def interval(differences):
+    """Return mean and 95 % confidence interval (Student's t) of differences."""
+    n = len(differences)
+    mean = np.mean(differences) if n else np.nan
+    half_width = np.inf if n < 2 else stats.t.ppf(0.975, n - 1) * stats.sem(differences)
+    return mean, mean - half_width, mean + half_width
+
+
+def wilcoxon(differences):
+    """Return p of the two-sided signed-rank test, 1 if all differences are 0."""
+    # Rounding makes differences equal that differ by floating-point errors.
+    return _signed_rank_test(tuple(np.round(differences, 6)))
+
+
+@functools.lru_cache
+def _signed_rank_test(differences):
+    if not any(differences):
+        return 1.0
+    return float(stats.wilcoxon(differences, zero_method="pratt").pvalue)
+
+
+def holm(p):
+    """Return p values after Holm's correction for multiple comparisons."""
+    p = np.asarray(p)
+    order = np.argsort(p)
+    corrected = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    return np.minimum(corrected, 1)[np.argsort(order)]
+
+
+def accuracy(runs):
+    """Return the mean accuracy over real problems by setting and arm."""
+    return only_real(accuracy_by_problem(runs)).groupby("setting", sort=False).mean().reset_index()
+
+
+def differences(runs):
+    """Return each arm minus "learned" on real problems, by setting and in the mean of settings.
+
+    Holm's correction is over the comparisons of a setting. In the mean of settings, "attention"
+    counts as "learned" at depth 1.
+    """
+    values = only_real(accuracy_by_problem(runs))
+    groups = [
+        (ALL, values.groupby("problem").mean()), *values.groupby("setting", sort=False)
+    ]  # fmt: skip
+    return pd.concat([_minus_learned(*group) for group in groups], ignore_index=True)
+
+
+def _minus_learned(setting, values):
+    """Return the rows of one setting in `differences`."""
+    arms = [arm for arm in distinct_arms(setting) if arm != "learned"]
+    gaps = [values[arm] - values["learned"] for arm in arms]
+    p = [wilcoxon(gap) for gap in gaps]
+    counts = [[(gap > 0).sum(), (gap == 0).sum(), (gap < 0).sum()] for gap in gaps]
+    table = pd.DataFrame([interval(gap) for gap in gaps], columns=INTERVAL)
+    table.insert(0, "setting", setting)
+    table.insert(1, "against learned", arms)
+    table["better / equal / worse"] = [" / ".join(map(str, count)) for count in counts]
+    return table.assign(**{"p": p, "p (Holm)": holm(p)})
+
+
+def pairs(runs):
+    """Return the difference of all pairs of arms on real problems by setting.
+
+    Holm's correction is over the pairs of a setting.
+    """
+    rows = []
+    for setting, values in only_real(accuracy_by_problem(runs)).groupby("setting", sort=False):
+        gaps = {(a, b): values[a] - values[b] for a, b in combinations(distinct_arms(setting), 2)}
+        p = [wilcoxon(gap) for gap in gaps.values()]
+        for ((a, b), gap), raw, corrected in zip(gaps.items(), p, holm(p), strict=True):
+            rows.append((setting, a, b, gap.mean(), raw, corrected))
+    return pd.DataFrame(rows, columns=["setting", "first", "second", "points", "p", "p (Holm)"])
+
+
+def significant_pairs(runs):
+    """Return the rows of `pairs` with a corrected p below 5 %."""
+    table = pairs(runs)
+    return table[table["p (Holm)"] < LEVEL]
+
+
+def synthetic(runs):
+    """Return accuracy on the synthetic problems by (problem, setting) and arm."""
+    values = accuracy_by_problem(runs)
+    values = values[values.index.get_level_values("problem").isin(SYNTHETIC)].reset_index()
+    return values.sort_values("problem", key=lambda p: p.map(SYNTHETIC.index), kind="stable")[
+        ["problem", "setting", *ARMS]
+    ]
+
+
+def redrawn(runs):
+    """Return the effect of drawing a random token again at prediction, in percent."""
+    tests = runs[(runs["stage"] == "test") & (runs["arm"] == "random")]
+    means = 100 * tests.groupby(["setting", "problem"])[["flipped", "redrawn_sd"]].mean()
+    groups = only_real(means).groupby("setting")
+    table = pd.DataFrame({
+        "flipped, mean": groups["flipped"].mean(),
+        "flipped, least": groups["flipped"].min(),
+        "flipped, most": groups["flipped"].max(),
+        "deviation of accuracy": groups["redrawn_sd"].mean(),
+    })  # fmt: skip
+    return _by_setting(table)
+
+
+def zeros(runs):
+    """Return "zeros" minus "learned" with its interval, by setting and problem.
+
+    The column "real" is over real problems, those of synthetic problems are over seeds. The last
+    rows are differences between two settings.
+    """
+    gaps = {}
+    for setting, problems in only_real(accuracy_by_problem(runs)).groupby("setting", sort=False):
+        tables = {"real": problems.droplevel("setting")}
+        tables |= {problem: accuracy_by_seed(runs, setting, problem) for problem in SYNTHETIC}
+        gaps[setting] = {name: table["zeros"] - table["learned"] for name, table in tables.items()}
+    first, _, deepest, default = SETTINGS
+    for name, last in (("depth 4 - depth 1", deepest), ("default - depth 1", default)):
+        if {first, last} <= set(gaps):
+            gaps[name] = {column: gap - gaps[first][column] for column, gap in gaps[last].items()}
+    return pd.DataFrame([
+        {"setting": setting, **{column: interval(gap) for column, gap in columns.items()}}
+        for setting, columns in gaps.items()
+    ])  # fmt: skip
+
+
+def cost(runs):
+    """Return the fit time relative to "learned" with the same problem and seed, medians."""
+    tests = runs[runs["stage"] == "test"]
+    seconds = tests.pivot_table("fit_s", ["setting", "problem", "seed"], "arm")[list(ARMS)]
+    ratios = seconds.div(seconds["learned"], axis=0).groupby("setting").median()
+    ratios.insert(0, "learned, s", seconds["learned"].groupby("setting").median())
+    return _by_setting(ratios)
+
+
+def gradients(runs):
+    """Return the norm of the gradient of W_q in the first block at the first update, at depth 1.
+
+    It is the median over problems and seeds. Later gradients would depend on the learning rates,
+    which differ between arms.
+    """
+    tests = runs[(runs["stage"] == "test") & (runs["setting"] == SETTINGS[0])]
+    medians = tests.groupby("arm")["first_gradient"].median().reindex(ARMS).dropna()
+    return medians.rename("norm at the first update").reset_index()
+
+
+def distance(runs):
+    """Return how far training moves the learned token: medians over problems and seeds."""
+    tests = runs[(runs["stage"] == "test") & (runs["arm"] == "learned")]
+    medians = tests.groupby("setting")[["token_norm", "token_moved"]].median()
+    names = {"token_norm": "norm at the start", "token_moved": "distance at the end"}
+    return _by_setting(medians.rename(columns=names))
+
+
+def learning_rates(runs):
+    """Return the tuned learning rate, geometric mean over problems, by setting and arm."""
+    tunes = runs[runs["stage"] == "tune"].assign(log_lr=lambda rows: np.log(rows["lr"]))
+    return _by_setting(np.exp(tunes.pivot_table("log_lr", "setting", "arm")[list(ARMS)]))
+
+
+def worst_cases(runs):
+    """Return (arm, other, setting, problem) where each arm is the farthest behind another."""
+    values = accuracy_by_problem(runs)
+    values.loc[values.index.get_level_values("setting") == SETTINGS[0], "attention"] = np.nan
+    cases = []
+    for arm in ARMS:
+        gaps = values.drop(columns=arm).rsub(values[arm], axis=0)
+        if gaps.notna().any(axis=None):
+            other = gaps.min().idxmin()
+            cases.append((arm, other, *gaps[other].idxmin()))
+    return cases
+
+
+def worst_differences(runs):
+    """Return the difference of `worst_cases`, as found and, with its interval, as replicated."""
+    rows = []
+    for arm, other, setting, problem in worst_cases(runs):
+        found, again = (
+            accuracy_by_seed(runs, setting, problem, stage) for stage in ("test", "again")
+        )
+        replicated = zip(("again", "low", "high"), interval(again[arm] - again[other]), strict=True)
+        rows.append({
+            "arm": arm, "other": other, "setting": setting, "problem": problem,
+            "found": (found[arm] - found[other]).mean(), **dict(replicated),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def replications(runs):
+    """Return each arm minus "learned" in the cases where both were replicated, over splits."""
+    rows = []
+    again = runs[runs["stage"] == "again"]
+    for setting, problem in again.groupby(["setting", "problem"], sort=False).groups:
+        values = accuracy_by_seed(runs, setting, problem, "again").dropna(axis=1, how="all")
+        if "learned" in values:
+            gaps = values.drop(columns="learned").sub(values["learned"], axis=0)
+            rows += [(setting, problem, arm, *interval(gap)) for arm, gap in gaps.items()]
+    return pd.DataFrame(rows, columns=["setting", "problem", "against learned", *INTERVAL])
