@@ -1,7 +1,7 @@
-"""Anonymous memory of one epoch on a memory map, a small one and one of 2 GB.
+"""Memory that one epoch on a memory map takes, for files of 20 MB and 2 GB.
 
-Each in a process of its own; RssAnon leaves out the pages of the mapped file, which the system
-takes back when it needs them.
+Each file is measured in a process of its own. RssAnon, the resident anonymous memory, does not
+count the pages of the mapped file, which the system can drop at any time.
 """
 
 import subprocess
@@ -19,7 +19,7 @@ SHAPE = (500, 8)  # 16 kB a sequence
 
 
 def main():
-    """Measure 20 MB and 2 GB."""
+    """Measure both files and print the difference of their peaks."""
     args = begin(parser(__doc__, rounds=1))
     print("# data: normal noise, (n, 500, 8) float32; one epoch, batch 128, embedding='linear'")
     rows = []
@@ -34,21 +34,21 @@ def main():
                          "rss_anon_peak_mb": peak, "fit_s": seconds})  # fmt: skip
     report(rows, args.out)
     small, large = (row["rss_anon_peak_mb"] for row in rows)
-    print(f"difference of the peaks: {large - small:.0f} MB")
+    print(f"difference between the peaks: {large - small:.0f} MB")
 
 
 def write(path, n):
-    """Write n random sequences, a part at a time."""
+    """Write n random sequences, a thousand at a time."""
     rng = np.random.default_rng(0)
     mapped = np.memmap(path, dtype=np.float32, mode="w+", shape=(n, *SHAPE))
     for start in range(0, n, 1000):
-        part = mapped[start : start + 1000]
-        part[:] = rng.standard_normal(part.shape, dtype=np.float32)
+        chunk = mapped[start : start + 1000]
+        chunk[:] = rng.standard_normal(chunk.shape, dtype=np.float32)
     mapped.flush()
 
 
 def train(path, threads):
-    """Fit one epoch and print anonymous memory before and at its peak, and seconds."""
+    """Fit one epoch; print the anonymous memory before it, the peak during it, and the seconds."""
     from sklearn_cls import CLSTransformerClassifier
 
     torch.set_num_threads(threads)
@@ -74,11 +74,11 @@ def train(path, threads):
 
 
 def rss_anon():
-    """Return this process's resident anonymous memory in MB."""
+    """Return the resident anonymous memory of this process in MB."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("RssAnon"):
             return int(line.split()[1]) / 1024
-    raise OSError("this needs the RssAnon of Linux's /proc/self/status")
+    raise OSError("this benchmark reads RssAnon from /proc/self/status, which only Linux has")
 
 
 if __name__ == "__main__":

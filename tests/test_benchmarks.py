@@ -1,18 +1,18 @@
-import subprocess
-import sys
+import time
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from tests.helpers import BENCHMARKS, benchmark
+from tests.helpers import benchmark
 
 bench_accuracy = benchmark("bench_accuracy")
+bench_speed = benchmark("bench_speed")
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two problems, one of them with a test half."""
+    """Write two small classification problems, one of them with test data."""
     rng = np.random.default_rng(0)
 
     def write(name, n):
@@ -31,7 +31,7 @@ def folder(tmp_path):
 METHODS = ["max_epochs=8,lr=0.01,d_model=16,n_heads=1", "max_epochs=1,lr=1e-9,d_model=16"]
 
 
-def test_accuracy_is_cross_validated_on_every_problem_and_compared(bench_accuracy, folder):
+def test_accuracy_is_cross_validated_and_methods_are_compared(bench_accuracy, folder):
     out = folder / "rows.csv"
     command = f"--data {folder} --seeds 2 --folds 2 --out {out} --tables {folder / 'table'}"
     bench_accuracy.main([*command.split(), "--methods", *METHODS])
@@ -47,7 +47,7 @@ def test_accuracy_is_cross_validated_on_every_problem_and_compared(bench_accurac
     assert methods.loc[METHODS[0], "wins"] == 2
 
 
-def test_what_the_csv_holds_is_not_run_again(bench_accuracy, folder, monkeypatch):
+def test_results_in_the_csv_are_not_measured_again(bench_accuracy, folder, monkeypatch):
     command = f"--data {folder} --problems One --folds 1 --out {folder / 'rows.csv'} --methods"
     bench_accuracy.main([*command.split(), METHODS[1]])
     monkeypatch.setattr(bench_accuracy, "measure", None)
@@ -55,20 +55,20 @@ def test_what_the_csv_holds_is_not_run_again(bench_accuracy, folder, monkeypatch
     assert len(pd.read_csv(folder / "rows.csv")) == 1
 
 
-def test_the_test_protocol_scores_on_the_test_half(bench_accuracy, folder):
+def test_the_test_protocol_scores_on_the_test_data(bench_accuracy, folder):
     _, X_train, y_train, X_test, y_test = next(
         bench_accuracy.splits("One", folder, "test", seed=0, folds=5)
     )
     assert (len(X_train), len(y_train), len(X_test), len(y_test)) == (12, 12, 8, 8)
 
 
-def test_cross_validation_never_reads_a_test_half(bench_accuracy, folder):
+def test_cross_validation_never_reads_the_test_data(bench_accuracy, folder):
     (folder / "One_TEST.ts").unlink()
     folds = list(bench_accuracy.splits("One", folder, "cv", seed=0, folds=5))
     assert sum(len(fold[4]) for fold in folds) == 12
 
 
-def test_sequences_become_complete_series_of_one_length(bench_accuracy):
+def test_rectangular_fills_gaps_and_stretches_sequences_to_one_length(bench_accuracy):
     class Keep:
         def fit(self, X, y):
             self.X = X
@@ -81,19 +81,27 @@ def test_sequences_become_complete_series_of_one_length(bench_accuracy):
     np.testing.assert_allclose(keep.X[1, 0], np.arange(17))
 
 
-def test_a_budget_is_a_share_of_the_default_epochs(bench_accuracy):
+def test_a_budget_is_a_fraction_of_the_default_epochs(bench_accuracy):
     whole, half = (
-        bench_accuracy.classifier(f"budget={share}", 100, 0, 1).max_epochs for share in (1, 0.5)
+        bench_accuracy.classifier(f"budget={budget}", 100, 0, 1).max_epochs for budget in (1, 0.5)
     )
     assert whole > 10
     assert half == pytest.approx(whole / 2, abs=1)
 
 
-def test_the_benchmark_of_speed_prints_and_writes_a_row_for_each_line(tmp_path):
-    command = [sys.executable, "-W", "error", BENCHMARKS / "bench_speed.py", "--rounds", "1"]
-    command += ["--lines", "imports", "--out", tmp_path / "speed.csv"]
-    out = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+def test_the_speed_benchmark_prints_and_writes_one_row_per_comparison(
+    bench_speed, tmp_path, monkeypatch, capsys
+):
+    def run(script):
+        time.sleep(0.02 if "sklearn_cls" in script else 0.06)
+
+    monkeypatch.setattr(bench_speed, "run", run)
+    options = ["--rounds", "1", "--lines", "imports", "--out", str(tmp_path / "speed.csv")]
+    monkeypatch.setattr("sys.argv", ["bench_speed.py", *options])
+    bench_speed.main()
+    out = capsys.readouterr().out
     assert "torch" in out.splitlines()[0]
     assert "ratio" in out
     (row,) = pd.read_csv(tmp_path / "speed.csv").to_dict("records")
+    assert row["ratio"] == pytest.approx(3, rel=0.5)
     assert row["ratio"] == pytest.approx(row["theirs"] / row["ours"], rel=0.5)

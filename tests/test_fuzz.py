@@ -368,8 +368,9 @@ def fingerprint(thing):
     """Return a hash of an argument, or its representation if it cannot be pickled."""
     if isinstance(thing, np.ma.MaskedArray):
         thing = (thing.data, thing.mask)
-    elif isinstance(thing, pd.DataFrame):  # Reading its dtypes changes its pickle.
-        thing = (list(thing), list(thing.index), thing.dtypes.map(str).tolist(), thing.to_numpy())
+    elif isinstance(thing, pd.DataFrame | pd.Series):  # Reading them changes their pickle.
+        frame = pd.DataFrame(thing)
+        thing = (list(frame), list(frame.index), list(map(str, frame.dtypes)), frame.to_numpy())
     try:
         return joblib.hash(thing)
     except (PicklingError, TypeError, RuntimeError, NotImplementedError):
