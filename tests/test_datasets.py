@@ -1,3 +1,5 @@
+"""Generated sequences, and readers of other formats."""
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ HEADER = "# a comment\n@problemName Made\n@timeStamps false\n@classLabel true a 
 
 @pytest.fixture
 def ts(tmp_path):
-    """Write a .ts file: `ts(data, header)`."""
+    """Return a function that writes a .ts file and returns its path."""
 
     def write(data, header=HEADER, encoding="utf-8"):
         path = tmp_path / "made.ts"
@@ -19,7 +21,7 @@ def ts(tmp_path):
     return write
 
 
-def test_digits_are_sequences_of_rows():
+def test_digits_are_sequences_of_image_rows():
     X, y = datasets.load_digit_sequences()
     assert X.shape == (1797, 8, 8)
     assert X.dtype == np.float32
@@ -27,7 +29,7 @@ def test_digits_are_sequences_of_rows():
     np.testing.assert_array_equal(np.unique(y), np.arange(10))
 
 
-def test_ts_of_equal_lengths_is_an_array_steps_before_features(ts):
+def test_ts_with_equal_lengths_returns_an_array_with_steps_before_features(ts):
     X, y = datasets.load_ts(ts("1,2,3:4,5,6:a\n7,8,9:10,11,12:b\n"))
     assert X.dtype == np.float32
     np.testing.assert_array_equal(X[0], [[1, 4], [2, 5], [3, 6]])
@@ -35,19 +37,19 @@ def test_ts_of_equal_lengths_is_an_array_steps_before_features(ts):
     assert y.tolist() == ["a", "b"]
 
 
-def test_ts_of_unequal_lengths_is_a_list(ts):
+def test_ts_with_unequal_lengths_returns_a_list(ts):
     X, y = datasets.load_ts(ts("1,2,3:a\n4:b\n5,6:a\n"))
     assert [x.shape for x in X] == [(3, 1), (1, 1), (2, 1)]
     assert y.tolist() == ["a", "b", "a"]
 
 
 @pytest.mark.parametrize("word", ["?", "NaN", "nan", " ? "])
-def test_ts_missing_values_are_nan(ts, word):
+def test_missing_values_of_ts_are_nan(ts, word):
     X, _ = datasets.load_ts(ts(f"1,{word},3:a\n"))
     np.testing.assert_array_equal(X[0], [[1], [np.nan], [3]])
 
 
-def test_ts_lines_may_end_as_on_windows_and_start_with_a_byte_order_mark(ts):
+def test_ts_may_have_windows_line_endings_and_a_byte_order_mark(ts):
     path = ts("1,2:a\n\n# between\n3,4:b\n")
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
     X, y = datasets.load_ts(str(path))
@@ -55,18 +57,18 @@ def test_ts_lines_may_end_as_on_windows_and_start_with_a_byte_order_mark(ts):
     assert y.tolist() == ["a", "b"]
 
 
-def test_ts_comments_may_be_in_another_encoding(ts):
+def test_ts_may_have_comments_in_latin_1(ts):
     X, _ = datasets.load_ts(ts("1,2:a\n", header="# Schäfer\n" + HEADER, encoding="latin-1"))
     assert X.shape == (1, 2, 1)
 
 
-def test_ts_without_labels_has_none(ts):
+def test_ts_without_labels_returns_none_for_y(ts):
     X, y = datasets.load_ts(ts("1,2:3,4\n", header="@classLabel false\n@data\n"))
     assert X.shape == (1, 2, 2)
     assert y is None
 
 
-def test_ts_flags_may_be_in_capitals(ts):
+def test_ts_flags_are_case_insensitive(ts):
     X, y = datasets.load_ts(
         ts("1:a\n0:b\n", header="@timeStamps False\n@classLabel TRUE a b\n@data\n")
     )
@@ -74,7 +76,7 @@ def test_ts_flags_may_be_in_capitals(ts):
     assert y.tolist() == ["a", "b"]
 
 
-def test_ts_labels_may_be_in_another_encoding(ts):
+def test_ts_may_have_labels_in_latin_1(ts):
     _, y = datasets.load_ts(
         ts("1:ä\n0:ö\n", header="@classLabel true ä ö\n@data\n", encoding="latin-1")
     )
@@ -84,17 +86,17 @@ def test_ts_labels_may_be_in_another_encoding(ts):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ("1,2:a\n1,x:a\n", r"made\.ts, line 8: feature 0: .*'x'; write \? if"),
+        ("1,2:a\n1,x:a\n", r"made\.ts, line 8: feature 0: .*'x'; write \? for"),
         ("1,2:a\n1,,2:a\n", r"line 8: feature 0: .*''; write \?"),
-        ("1,2:a\n\n1,2:c\n", r"line 9: label 'c' is not one that @classLabel declares \(a, b\)"),
+        ("1,2:a\n\n1,2:c\n", r"line 9: label 'c' is not declared by @classLabel \(a, b\)"),
         ("1,2\n", r"line 7: no label after a colon at the end of '1,2'"),
         ("1,2:3:a\n", r"line 7: feature 1 has 1 values, but feature 0 has 2"),
-        ("1,2:3,4:a\n1,2:a\n", r"line 8: 1 features, but the sequences before it have 2"),
+        ("1,2:3,4:a\n1,2:a\n", r"line 8: 1 features, but the previous sequences have 2"),
         ("1,2:\n", r"line 7: no label after the last colon"),
         ("", "no sequences after @data"),
     ],
 )
-def test_ts_that_is_malformed_is_refused_with_its_line(ts, data, message):
+def test_malformed_ts_line_raises_with_its_number(ts, data, message):
     with pytest.raises(ValueError, match=message):
         datasets.load_ts(ts(data))
 
@@ -104,22 +106,22 @@ def test_ts_that_is_malformed_is_refused_with_its_line(ts, data, message):
     [
         ("@timeStamps true\n@data\n", "line 1: time stamps are not supported"),
         ("@targetLabel true\n@data\n", "line 1: the targets are numbers"),
-        ("@classLabel\n@data\n", "line 1: '@classLabel' says neither true nor false"),
+        ("@classLabel\n@data\n", "line 1: '@classLabel' has neither true nor false"),
         ("# x\n1,2:a\n", "line 2: '1,2:a' before @data"),
-        ("@classLabel true a\n", "ends without a line @data"),
+        ("@classLabel true a\n", "the file has no line @data"),
     ],
 )
-def test_ts_header_that_cannot_be_read_is_refused(ts, header, message):
+def test_invalid_ts_header_raises(ts, header, message):
     with pytest.raises(ValueError, match=message):
         datasets.load_ts(ts("", header=header))
 
 
-def test_ts_that_is_not_there_is_said_as_by_open(tmp_path):
+def test_missing_ts_file_raises_file_not_found_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         datasets.load_ts(tmp_path / "none.ts")
 
 
-def test_what_ts_gives_can_be_fitted(ts):
+def test_sequences_of_ts_can_be_fitted(ts):
     rng = np.random.default_rng(0)
     lines = [
         f"{','.join(map('{:.2f}'.format, rng.normal(3 * i % 2, 1, 5 + i % 3)))}:{'ab'[i % 2]}\n"
@@ -129,32 +131,32 @@ def test_what_ts_gives_can_be_fitted(ts):
     assert small().fit(X, y).predict(X).shape == (20,)
 
 
-def test_channels_first_becomes_steps_first_without_a_copy():
+def test_from_channels_first_transposes_without_a_copy():
     X = np.arange(24).reshape(2, 3, 4)
-    ours = datasets.from_channels_first(X)
-    assert np.shares_memory(ours, X)
-    np.testing.assert_array_equal(ours[1], X[1].T)
-    for x, theirs in zip(datasets.from_channels_first(list(X)), X, strict=True):
-        np.testing.assert_array_equal(x, theirs.T)
+    steps_first = datasets.from_channels_first(X)
+    assert np.shares_memory(steps_first, X)
+    np.testing.assert_array_equal(steps_first[1], X[1].T)
+    for x, channels_first in zip(datasets.from_channels_first(list(X)), X, strict=True):
+        np.testing.assert_array_equal(x, channels_first.T)
 
 
 @pytest.mark.parametrize("X", [np.zeros((3, 4)), [np.zeros(4), np.zeros(4)]])
-def test_channels_first_needs_channels(X):
+def test_from_channels_first_without_channels_raises(X):
     with pytest.raises(ValueError, match=r"\(n_channels, n_steps\)"):
         datasets.from_channels_first(X)
 
 
-def test_a_list_of_channels_first_arrays_gives_the_predictions_of_the_array(fitted, data):
+def test_array_and_list_with_channels_first_give_the_same_predictions(fitted, data):
     X, _ = data
-    theirs = np.ascontiguousarray(X.transpose(0, 2, 1))
+    channels_first = np.ascontiguousarray(X.transpose(0, 2, 1))
     expected = fitted.predict_proba(X)
-    for form in (theirs, list(theirs)):
-        ours = fitted.predict_proba(datasets.from_channels_first(form))
-        np.testing.assert_allclose(ours, expected, atol=1e-6)
+    for form in (channels_first, list(channels_first)):
+        probabilities = fitted.predict_proba(datasets.from_channels_first(form))
+        np.testing.assert_allclose(probabilities, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("rule", datasets.RULES)
-def test_made_sequences_are_of_four_classes_and_repeat(rule):
+def test_generated_sequences_have_four_classes_and_repeat(rule):
     X, y = datasets.make_sequences(rule, 400, n_steps=12, random_state=0)
     assert X.shape[:2] == (400, 12)
     assert X.dtype == np.float32
@@ -164,28 +166,28 @@ def test_made_sequences_are_of_four_classes_and_repeat(rule):
     np.testing.assert_array_equal(y, y_again)
 
 
-def test_a_marked_step_decides_and_all_others_say_nothing():
+def test_marked_step_determines_the_class_and_other_steps_are_noise():
     X, y = datasets.make_sequences("marked", 2000, random_state=0)
     assert (X[..., 0].sum(1) == 1).all()
-    rows, steps = np.arange(2000), X[..., 0].argmax(1)
-    signs = X[rows, steps, 1:] > 0
+    indices, steps = np.arange(2000), X[..., 0].argmax(1)
+    signs = X[indices, steps, 1:] > 0
     np.testing.assert_array_equal(signs @ (2, 1), y)
     others = X[X[..., 0] == 0][:, 1:].reshape(2000, 23, 2)
     assert np.abs([others[y == k].mean((0, 1)) for k in range(4)]).max() < 0.05
 
 
-def test_spread_evidence_is_in_the_means_over_all_steps():
+def test_means_over_steps_determine_the_class_of_spread_sequences():
     X, y = datasets.make_sequences("spread", 2000, random_state=0)
     signs = X.mean(1) > 0
-    assert 0.93 < np.mean(signs @ (2, 1) == y) < 0.97  # each sign is right with p = 0.975
-    assert np.mean((X[:, 0] > 0) @ (2, 1) == y) < 0.5  # a single step tells little
+    assert 0.93 < np.mean(signs @ (2, 1) == y) < 0.97  # each sign is correct with p = 0.975
+    assert np.mean((X[:, 0] > 0) @ (2, 1) == y) < 0.5  # a single step is not enough
 
 
-def test_the_order_of_events_decides_and_their_places_do_not():
+def test_order_of_peaks_determines_the_class_and_their_positions_do_not():
     X, y = datasets.make_sequences("order", 2000, random_state=0)
-    steps = X.argmax(1)  # of each event
+    steps = X.argmax(1)  # step of each peak, (B, F)
     bits = np.c_[steps[:, 1] < steps[:, 0], steps[:, 3] < steps[:, 2]]
-    assert np.mean(bits @ (2, 1) == y) > 0.99  # noise of deviation 0.3 may once be higher
+    assert np.mean(bits @ (2, 1) == y) > 0.99  # rarely, noise is higher than a peak
     assert np.abs(np.corrcoef(steps[:, 0] + steps[:, 1], y)[0, 1]) < 0.06
 
 
@@ -193,9 +195,9 @@ def test_the_order_of_events_decides_and_their_places_do_not():
     ("params", "message"),
     [
         ({"rule": "first"}, "rule must be one of 'marked', 'spread', 'order', got 'first'"),
-        ({"rule": "order", "n_steps": 1}, "n_steps must be at least 2, .* got 1"),
+        ({"rule": "order", "n_steps": 1}, "n_steps must be at least 2, got 1"),
     ],
 )
-def test_sequences_that_cannot_be_made_are_refused(params, message):
+def test_invalid_parameters_of_generated_sequences_raise(params, message):
     with pytest.raises(ValueError, match=message):
         datasets.make_sequences(**params)
