@@ -1,4 +1,4 @@
-"""What is drawn, read back from the figures; and that they render."""
+"""The figures: what they draw, read from their artists, and that they render."""
 
 import subprocess
 import sys
@@ -10,28 +10,22 @@ import pytest
 import sklearn
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from sklearn.utils.fixes import parse_version
 
 from sklearn_cls import (
     CLSAttentionDisplay,
     EmbeddingDisplay,
     StrategyDisplay,
     TrainingDisplay,
-    _display_training,
 )
 from tests.helpers import bumps, small
-
-has_callbacks = pytest.mark.skipif(
-    parse_version(sklearn.__version__) < parse_version("1.9"), reason="scikit-learn has none"
-)
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +36,7 @@ def _close_figures():
 
 @pytest.fixture(scope="module")
 def stopped(data):
-    """Return a classifier that was stopped early, and went back some epochs."""
+    """Return a classifier that stopped early and restored the weights of an earlier epoch."""
     params = {"early_stopping": True, "n_iter_no_change": 2, "max_epochs": 40, "lr": 2e-2}
     clf = small(**params).fit(*data)
     assert clf.n_iter_ < 40
@@ -62,10 +56,10 @@ def legend_of(display):
     return display.figure_.legends[0]
 
 
-# What all displays share.
+# All displays
 
 
-def test_import_leaves_matplotlib_and_model_selection_alone():
+def test_import_does_not_import_matplotlib_skorch_and_model_selection():
     code = (
         "import sys, sklearn_cls; "
         "print({'matplotlib', 'skorch', 'sklearn.model_selection'} & set(sys.modules))"
@@ -78,19 +72,19 @@ DISPLAYS = [CLSAttentionDisplay, EmbeddingDisplay, StrategyDisplay, TrainingDisp
 
 
 @pytest.mark.parametrize("display", DISPLAYS)
-def test_without_matplotlib_it_is_said_how_to_get_it(display, fitted, monkeypatch):
+def test_missing_matplotlib_raises_with_a_hint_to_install_it(display, fitted, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    # Before anything is predicted, for which X would have to be there.
+    # The error comes before X is used.
     args = (None,) if display in (CLSAttentionDisplay, EmbeddingDisplay) else ()
     message = rf"{display.__name__}.from_estimator requires .* `pip install"
     with pytest.raises(ImportError, match=message):
         display.from_estimator(fitted, *args)
     with pytest.raises(ImportError, match=r"TrainingDisplay.plot requires .* `pip install"):
-        TrainingDisplay({"a": [fitted.history_]}).plot()
+        TrainingDisplay({"a": fitted.history_}).plot()
 
 
 @pytest.mark.parametrize("display", [CLSAttentionDisplay, EmbeddingDisplay, TrainingDisplay])
-def test_an_estimator_that_is_not_fitted_or_another_is_refused(display, data):
+def test_unfitted_and_other_estimators_raise(display, data):
     X = () if display is TrainingDisplay else (data[0][:3],)
     for estimator in (small(), make_pipeline(FunctionTransformer(), small())):
         with pytest.raises(NotFittedError):
@@ -100,7 +94,7 @@ def test_an_estimator_that_is_not_fitted_or_another_is_refused(display, data):
         display.from_estimator(other, *X)
 
 
-def test_a_display_given_axes_leaves_pyplot_alone(fitted, stopped, data):
+def test_given_axes_are_used_without_pyplot(fitted, stopped, data):
     X, y = data
     figure = Figure(layout="constrained")
     axes = figure.subplots(1, 3)
@@ -109,11 +103,11 @@ def test_a_display_given_axes_leaves_pyplot_alone(fitted, stopped, data):
     display = render(TrainingDisplay.from_estimator(stopped, ax=axes[2]))
     assert display.figure_ is figure
     assert plt.get_fignums() == []
-    assert not axes[0].axison  # shared out
+    assert not axes[0].axison  # divided into panels
     assert display.axes_.shape == (3, 1)
 
 
-def test_several_panels_take_as_many_axes_and_no_other_number(fitted, data):
+def test_number_of_axes_other_than_one_or_that_of_panels_raises(fitted, data):
     X = data[0][:2]
     axes = Figure().subplots(1, 2)
     display = CLSAttentionDisplay.from_estimator(fitted, X, ax=axes)
@@ -121,7 +115,7 @@ def test_several_panels_take_as_many_axes_and_no_other_number(fitted, data):
     with pytest.raises(ValueError, match=r"ax must be 2 Axes.* got 3"):
         display.plot(ax=Figure().subplots(1, 3))
     loose = Figure().add_axes((0, 0, 1, 1))
-    with pytest.raises(ValueError, match=r"one of plt.subplots\(\) for all of them, got 1"):
+    with pytest.raises(ValueError, match=r"a single one from plt.subplots\(\), got 1"):
         display.plot(ax=loose)
     with pytest.raises(ValueError, match="ax must be a single Axes, got 2"):
         EmbeddingDisplay(np.eye(2), [0, 1]).plot(ax=axes)
@@ -130,7 +124,7 @@ def test_several_panels_take_as_many_axes_and_no_other_number(fitted, data):
             display.plot(ax=other)
 
 
-def test_panels_that_do_not_lie_in_a_grid_keep_their_labels(stopped, data):
+def test_only_panels_in_a_grid_share_labels(stopped, data):
     row = Figure().subplots(1, 3)
     render(TrainingDisplay.from_estimator(stopped, ax=row))
     labels = [ax.get_ylabel() for ax in row]
@@ -157,7 +151,7 @@ def is_inside(artist, figure):
 
 @pytest.mark.parametrize("n_sequences", [1, 2, 4])
 @pytest.mark.parametrize("n_features", [1, 3, 5])
-def test_the_legend_and_the_titles_of_sequences_fit_the_figure(n_sequences, n_features):
+def test_legend_and_titles_of_sequences_fit_the_figure(n_sequences, n_features):
     rng = np.random.default_rng(0)
     sequences = rng.normal(size=(n_sequences, 30, n_features))
     attention = np.full((n_sequences, 1, 2, 30), 1 / 30)
@@ -170,10 +164,10 @@ def test_the_legend_and_the_titles_of_sequences_fit_the_figure(n_sequences, n_fe
     assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
 
 
-def test_the_legend_of_many_classes_or_trainings_fits_the_figure(fitted):
+def test_legend_of_many_classes_or_fits_fits_the_figure(fitted):
     labels = np.repeat([f"walking upstairs {i}" for i in range(56)], 2)
     points = np.random.default_rng(0).normal(size=(112, 2))
-    histories = {f"cls_strategy=learned, lr={i / 100}": [fitted.history_] for i in range(30)}
+    histories = {f"cls_strategy=learned, lr={i / 100}": fitted.history_ for i in range(30)}
     for display in (EmbeddingDisplay(points, labels), TrainingDisplay(histories)):
         render(display.plot())
         assert is_inside(legend_of(display), display.figure_)
@@ -183,7 +177,7 @@ def test_the_legend_of_many_classes_or_trainings_fits_the_figure(fitted):
     assert many.figure_.legends == []
 
 
-def test_searches_and_pipelines_within_each_other_are_looked_into(data):
+def test_nested_searches_and_pipelines_are_drawn_by_their_classifier(data):
     X, y = data
     inner = Pipeline([("abs", FunctionTransformer(np.abs)), ("clf", small(max_epochs=1))])
     search = GridSearchCV(inner, {"clf__depth": [1]}, cv=2)
@@ -192,9 +186,12 @@ def test_searches_and_pipelines_within_each_other_are_looked_into(data):
     assert np.array_equal(display.sequences, np.abs(X[:2]))
     last = outer[-1].best_estimator_[-1]
     assert np.array_equal(display.attention, last.cls_attention(np.abs(X[:2])))
+    without_steps = Pipeline([("clf", last)])
+    display = CLSAttentionDisplay.from_estimator(without_steps, X[:2])
+    assert np.array_equal(display.attention, last.cls_attention(X[:2]))
 
 
-def test_a_display_can_be_drawn_again(fitted, data):
+def test_plot_again_draws_the_same_on_new_axes(fitted, data):
     display = CLSAttentionDisplay.from_estimator(fitted, data[0][:1])
     first = display.ax_
     ax = Figure().subplots()
@@ -204,10 +201,37 @@ def test_a_display_can_be_drawn_again(fitted, data):
     assert np.array_equal(old, new)
 
 
+def test_parameters_may_be_arrays(data):
+    depths, titles = np.array([1, 2]), np.array(["first", "second"])
+    display = StrategyDisplay(["learned"], depths, np.ones((1, 2, 3))).plot()
+    assert [tick.get_text() for tick in display.ax_.get_xticklabels()] == ["1", "2"]
+    display = CLSAttentionDisplay(data[0][:2], np.full((2, 1, 1, 20), 0.05), titles=titles).plot()
+    assert [ax.get_title() for ax in display.axes_[0]] == ["first", "second"]
+
+
+def test_first_argument_of_plot_is_ax(fitted, data):
+    figure = Figure()
+    for display in (
+        StrategyDisplay(["learned"], [1], np.ones((1, 1, 3))),
+        TrainingDisplay({"a": fitted.history_}),
+        CLSAttentionDisplay(data[0][:1], fitted.cls_attention(data[0][:1])),
+        EmbeddingDisplay(np.eye(2), [0, 1]),
+    ):
+        assert display.plot(figure.add_subplot()).figure_ is figure
+
+
+def test_search_without_a_refitted_estimator_raises(data):
+    search = GridSearchCV(small(max_epochs=1), {"depth": [1]}, cv=2, refit=False).fit(*data)
+    with pytest.raises(
+        ValueError, match="no best_estimator_ because of refit=False; fit it with refit"
+    ):
+        EmbeddingDisplay.from_estimator(search, data[0])
+
+
 # CLSAttentionDisplay
 
 
-def test_attention_is_below_the_sequence_on_the_same_steps(fitted, data):
+def test_attention_is_below_the_sequence_on_the_same_time_axis(fitted, data):
     X, y = data
     before = X.copy()
     display = render(CLSAttentionDisplay.from_estimator(fitted, X[:3], y[:3]))
@@ -224,16 +248,16 @@ def test_attention_is_below_the_sequence_on_the_same_steps(fitted, data):
         assert ax.get_xlim() == below.get_xlim() == (-0.5, 19.5)
         assert ax.get_title() == f"class {y[i]}\npredicted {fitted.predict(X[i : i + 1])[0]}"
         assert ax.get_xlabel() == "time step"
-        # The sequence is drawn above the lower third, and the attention within.
+        # The sequence is in the upper two thirds, and the attention in the lower third.
         lowest = ax.transData.transform((0, X[:3].min()))[1]
         highest = below.transData.transform((0, attention.max()))[1]
         assert highest < lowest
-    assert display.figure_.get_suptitle() == "What [CLS] reads: last block, mean of 2 heads"
+    assert display.figure_.get_suptitle() == "Attention of [CLS]: last block, mean of 2 heads"
     names = ["feature 0", "feature 1", "attention of [CLS]", "uniform attention"]
     assert texts(legend_of(display)) == names
 
 
-def test_each_block_is_a_row_and_each_head_a_row_of_its_image(fitted, data):
+def test_all_blocks_have_a_row_of_panels_and_each_head_a_row_of_the_image(fitted, data):
     X = data[0][:2]
     display = CLSAttentionDisplay.from_estimator(fitted, X, block="all", heads="each")
     attention = fitted.cls_attention(X)
@@ -244,22 +268,12 @@ def test_each_block_is_a_row_and_each_head_a_row_of_its_image(fitted, data):
             assert np.allclose(below.collections[0].get_array(), attention[i, block])
             assert below.get_ylim()[0] > below.get_ylim()[1]  # head 0 on top
     assert display.attention_axes_[1, 0].get_ylabel() == "block 1\nhead"
-    assert render(display).figure_.get_suptitle() == "What [CLS] reads: each block, each of 2 heads"
+    assert (
+        render(display).figure_.get_suptitle() == "Attention of [CLS]: each block, each of 2 heads"
+    )
 
 
-def test_a_pipeline_draws_what_its_last_step_gets(data):
-    X, y = data
-    pipeline = make_pipeline(FunctionTransformer(np.abs), small(max_epochs=2)).fit(X, y)
-    display = CLSAttentionDisplay.from_estimator(pipeline, X[:2])
-    assert np.array_equal(display.sequences, np.abs(X[:2]))
-    expected = pipeline[-1].cls_attention(np.abs(X[:2]))
-    assert np.array_equal(display.attention, expected)
-    alone = Pipeline([("clf", pipeline[-1])])
-    display = CLSAttentionDisplay.from_estimator(alone, np.abs(X[:2]))
-    assert np.array_equal(display.attention, expected)
-
-
-def test_each_sequence_ends_where_it_ends(fitted, data):
+def test_padding_is_not_drawn(fitted, data):
     X = data[0][:3].copy()
     lists = [x[:n] for x, n in zip(X, (20, 12, 1), strict=True)]
     for x, n in zip(X, (20, 12, 1), strict=True):
@@ -275,7 +289,7 @@ def test_each_sequence_ends_where_it_ends(fitted, data):
         assert np.isnan(display.axes_[0, 0].lines[0].get_ydata()[5])
 
 
-def test_a_table_is_a_line_a_row(data):
+def test_each_row_of_a_data_frame_is_a_sequence(data):
     pd = pytest.importorskip("pandas")
     X, y = pd.DataFrame(data[0][:, :, 0]), data[1]
     clf = small(max_epochs=1).fit(X, y)
@@ -284,7 +298,7 @@ def test_a_table_is_a_line_a_row(data):
     assert texts(legend_of(display)) == ["attention of [CLS]", "uniform attention"]
 
 
-def test_many_features_are_an_image():
+def test_more_than_five_features_are_an_image():
     X, y = bumps(n=20, n_features=6)
     X[0, 3, 1] = np.nan
     clf = small(max_epochs=1).fit(X, y)
@@ -293,19 +307,19 @@ def test_many_features_are_an_image():
     image = render(display).ax_.collections[0].get_array()
     assert np.array_equal(image.filled(np.nan), X[0].T, equal_nan=True)
     assert [t.get_text() for t in display.ax_.get_yticklabels()] == names
-    with pytest.raises(ValueError, match="must name the 6 features of a step, got 1 names"):
+    with pytest.raises(ValueError, match="one name for each of the 6 features, got 1"):
         CLSAttentionDisplay.from_estimator(clf, X[:2], feature_names=["a"])
 
 
-def test_what_cannot_be_drawn_of_attention_is_refused(fitted, data):
+def test_invalid_arguments_of_attention_raise(fitted, data):
     X, y = data
     draw = CLSAttentionDisplay.from_estimator
-    with pytest.raises(ValueError, match=r"X holds 60 sequences, .* such as X\[:4\]"):
+    with pytest.raises(ValueError, match=r"X has 60 sequences, .* for example X\[:4\]"):
         draw(fitted, X)
     with pytest.raises(ValueError, match=r"np\.newaxis"):
-        draw(fitted, X[0])  # one sequence, not 20
+        draw(fitted, X[0])  # a single sequence of shape (20, 2)
     for block in (2, -3, "last", 1.0):
-        with pytest.raises(ValueError, match="block must be 'all' or from -2 to 1, got"):
+        with pytest.raises(ValueError, match="block must be 'all' or an integer from -2 to 1, got"):
             draw(fitted, X[:2], block=block)
     with pytest.raises(ValueError, match="heads must be 'mean' or 'each', got 0"):
         draw(fitted, X[:2], heads=0)
@@ -319,7 +333,7 @@ def test_what_cannot_be_drawn_of_attention_is_refused(fitted, data):
 # EmbeddingDisplay
 
 
-def test_unseen_sequences_are_hollow_in_the_plane_of_the_seen(fitted, data):
+def test_unseen_sequences_are_hollow_and_do_not_change_the_plane(fitted, data):
     X, y = data
     X_unseen, y_unseen = bumps(n=30, seed=1)
     display = EmbeddingDisplay.from_estimator(fitted, X, y, X_unseen=X_unseen, y_unseen=y_unseen)
@@ -336,7 +350,7 @@ def test_unseen_sequences_are_hollow_in_the_plane_of_the_seen(fitted, data):
     assert legend_of(display).get_title().get_text() == "class"
 
 
-def test_sequences_without_labels_have_the_predicted_classes(fitted, data):
+def test_missing_labels_are_predicted(fitted, data):
     X, y = data
     X_unseen, _ = bumps(n=30, seed=1)
     display = EmbeddingDisplay.from_estimator(fitted, X, X_unseen=X_unseen)
@@ -349,14 +363,15 @@ def test_sequences_without_labels_have_the_predicted_classes(fitted, data):
 
 
 class Joint(BaseEstimator):
-    """A reducer that cannot be applied to what it was not fitted on."""
+    """A reducer without `transform`, as TSNE."""
 
     def fit_transform(self, X, y=None):
+        assert y is None
         self.n_fitted_ = len(X)
         return X[:, 1:3]
 
 
-def test_a_reducer_without_transform_is_fitted_on_all(fitted, data):
+def test_reducer_without_transform_is_fitted_on_all_vectors_without_labels(fitted, data):
     X, y = data
     reducer = Joint()
     display = EmbeddingDisplay.from_estimator(fitted, X, y, X_unseen=X[:9], reducer=reducer)
@@ -366,7 +381,7 @@ def test_a_reducer_without_transform_is_fitted_on_all(fitted, data):
     assert not hasattr(reducer, "n_fitted_")
 
 
-def test_a_reducer_may_be_a_pipeline_and_may_use_the_classes(fitted, data):
+def test_reducer_may_be_a_pipeline_or_use_the_classes(fitted, data):
     X, y = data
     reducer = make_pipeline(FunctionTransformer(), PCA(5, svd_solver="full"))
     display = EmbeddingDisplay.from_estimator(fitted, X, y, reducer=reducer)
@@ -376,11 +391,11 @@ def test_a_reducer_may_be_a_pipeline_and_may_use_the_classes(fitted, data):
         fitted.transform(X), np.arange(60) % 3, reducer=LinearDiscriminantAnalysis()
     )
     assert three.ax_.get_xlabel().startswith("LinearDiscriminantAnalysis 1 (")
-    with pytest.raises(ValueError, match=r"LinearDiscriminant.*\(60, 1\).* set its n_components=2"):
+    with pytest.raises(ValueError, match=r"LinearDiscriminant.*\(60, 1\).* set n_components=2"):
         EmbeddingDisplay.from_estimator(fitted, X, y, reducer=LinearDiscriminantAnalysis())
 
 
-def test_embeddings_of_a_pipeline_are_those_of_its_last_step(data):
+def test_pipeline_draws_the_vectors_of_its_last_step(data):
     X, y = data
     pipeline = make_pipeline(FunctionTransformer(np.abs), small(max_epochs=2)).fit(X, y)
     display = EmbeddingDisplay.from_estimator(pipeline, X, y)
@@ -388,54 +403,61 @@ def test_embeddings_of_a_pipeline_are_those_of_its_last_step(data):
     assert np.allclose(display.points, expected, atol=1e-5)
 
 
-def test_embeddings_may_come_out_as_a_table(fitted, data):
+def test_vectors_may_be_data_frames(fitted, data):
     X, y = data
     with sklearn.config_context(transform_output="pandas"):
         display = render(EmbeddingDisplay.from_estimator(fitted, X, y, X_unseen=X, y_unseen=y))
     assert np.array_equal(display.points[:60], display.points[60:])
 
 
-def test_fifty_classes_can_be_told_apart():
+def test_fifty_classes_have_different_styles():
     points = np.random.default_rng(0).normal(size=(100, 2))
     display = render(EmbeddingDisplay(points, np.arange(100) % 50).plot())
-    looks = [
+    styles = [
         (handle.get_color(), handle.get_marker()) for handle in legend_of(display).legend_handles
     ]
-    assert len(set(looks)) == 50
-    assert all(a[0] != b[0] and a[1] != b[1] for a, b in pairwise(looks))
+    assert len(set(styles)) == 50
+    assert all(a[0] != b[0] and a[1] != b[1] for a, b in pairwise(styles))
 
 
-def test_labels_that_do_not_fit_the_sequences_are_refused(fitted, data):
+def test_inconsistent_numbers_of_labels_raise(fitted, data):
     X, y = data
     with pytest.raises(ValueError, match="inconsistent"):
         EmbeddingDisplay.from_estimator(fitted, X, y[:5])
-    with pytest.raises(ValueError, match="y_unseen needs X_unseen"):
+    with pytest.raises(ValueError, match="y_unseen was given without X_unseen or y"):
         EmbeddingDisplay.from_estimator(fitted, X, y, y_unseen=y)
-    with pytest.raises(ValueError, match=r"y_unseen needs X_unseen, .* and y"):
+    with pytest.raises(ValueError, match="y_unseen was given without X_unseen or y"):
         EmbeddingDisplay.from_estimator(fitted, X, X_unseen=X, y_unseen=y)
     with pytest.raises(ValueError, match="pass both or neither"):
         EmbeddingDisplay.from_embeddings(fitted.transform(X), y, y_unseen=y)
 
 
-def test_labels_that_are_missing_or_of_two_kinds_are_refused(fitted, data):
+def test_missing_and_mixed_labels_raise(fitted, data):
     draw, vectors = EmbeddingDisplay.from_embeddings, fitted.transform(data[0][:3])
     for label in (None, np.nan):
-        with pytest.raises(ValueError, match=rf"y\[1\] is {label}, .* Leave y out"):
+        with pytest.raises(ValueError, match=rf"y\[1\] is {label}, .* leave out y to"):
             draw(vectors, np.array(["a", label, "b"], dtype=object))
-    with pytest.raises(ValueError, match="labels of one kind, got int64 and <U1"):
+    with pytest.raises(ValueError, match="both be numbers or both be strings, got int64 and <U1"):
         draw(vectors, np.array([0, 1, 0]), embeddings_unseen=vectors, y_unseen=["0", "1", "0"])
-    assert draw(vectors, np.array([[0], [1], [0]])).labels.tolist() == [0, 1, 0]
+
+
+def test_labels_may_be_a_column():
+    display = EmbeddingDisplay.from_embeddings(np.eye(3), np.array([[0], [1], [0]]))
+    assert display.labels.tolist() == [0, 1, 0]
+
+
+def test_too_few_vectors_and_invalid_reducers_raise():
     with pytest.raises(ValueError, match=r"at least 2 sequences .* shape \(1, 16\)"):
-        draw(vectors[:1], [0])
+        EmbeddingDisplay.from_embeddings(np.ones((1, 16)), [0])
     for reducer in ("pca", PCA):
-        with pytest.raises(TypeError, match=r"reducer must be .* such as PCA\(2\), got"):
-            draw(vectors, [0, 1, 0], reducer=reducer)
+        with pytest.raises(TypeError, match=r"reducer must be .* for example PCA\(2\), got"):
+            EmbeddingDisplay.from_embeddings(np.eye(3), [0, 1, 0], reducer=reducer)
 
 
 # TrainingDisplay
 
 
-def test_epochs_are_whole_numbers_and_trainings_may_be_named_by_numbers(data):
+def test_epoch_ticks_are_integers_and_names_may_be_integers(data):
     clf = small(max_epochs=2).fit(*data)
     display = render(TrainingDisplay.from_estimator({1: clf, 2: clf}))
     assert texts(legend_of(display)) == ["1", "2"]
@@ -443,31 +465,28 @@ def test_epochs_are_whole_numbers_and_trainings_may_be_named_by_numbers(data):
     assert np.array_equal(ticks, ticks.round())
 
 
-def test_training_draws_the_history_and_marks_the_restored_epoch(stopped):
+def test_history_is_drawn_with_a_star_at_the_restored_epoch(stopped):
     display = render(TrainingDisplay.from_estimator(stopped))
     history = stopped.history_
     loss, accuracy, lr = display.axes_[:, 0]
 
-    def recorded(key):
-        return [epoch[key] for epoch in history]
-
     train, valid, star = loss.lines
-    assert np.array_equal(train.get_xdata(), np.arange(1, len(history) + 1))
-    assert np.array_equal(train.get_ydata(), recorded("train_loss"))
-    assert np.array_equal(valid.get_ydata(), recorded("valid_loss"))
-    best = int(np.argmin(recorded("valid_loss")))
+    assert np.array_equal(train.get_xdata(), history["epoch"])
+    assert np.array_equal(train.get_ydata(), history["train_loss"])
+    assert np.array_equal(valid.get_ydata(), history["valid_loss"])
+    best = int(np.argmin(history["valid_loss"]))
     assert star.get_marker() == "*"
-    assert (*star.get_xdata(), *star.get_ydata()) == (best + 1, history[best]["valid_loss"])
-    assert np.array_equal(accuracy.lines[0].get_ydata(), recorded("valid_accuracy"))
-    assert accuracy.lines[1].get_ydata() == [history[best]["valid_accuracy"]]
-    assert np.array_equal(lr.lines[0].get_ydata(), recorded("lr"))
+    assert (*star.get_xdata(), *star.get_ydata()) == (best + 1, history["valid_loss"][best])
+    assert np.array_equal(accuracy.lines[0].get_ydata(), history["valid_accuracy"])
+    assert accuracy.lines[1].get_ydata() == [history["valid_accuracy"][best]]
+    assert np.array_equal(lr.lines[0].get_ydata(), history["lr"])
     labels = [ax.get_ylabel() for ax in display.axes_[:, 0]]
     assert labels == ["loss", "validation accuracy", "learning rate"]
     assert lr.get_xlabel() == "epoch"
     assert texts(legend_of(display)) == ["training", "validation", "restored epoch"]
 
 
-def test_without_early_stopping_there_are_two_panels(fitted):
+def test_history_without_early_stopping_has_two_panels(fitted):
     display = render(TrainingDisplay.from_estimator(fitted))
     assert [ax.get_ylabel() for ax in display.axes_[:, 0]] == ["loss", "learning rate"]
     assert [len(ax.lines) for ax in display.axes_[:, 0]] == [1, 1]
@@ -475,7 +494,7 @@ def test_without_early_stopping_there_are_two_panels(fitted):
     assert display.figure_.legends == []
 
 
-def test_several_trainings_are_named_by_what_differs(fitted, stopped, data):
+def test_several_estimators_are_named_by_differing_parameters(fitted, stopped, data):
     X, y = data
     pipeline = make_pipeline(FunctionTransformer(), small(max_epochs=3, depth=1)).fit(X, y)
     display = render(TrainingDisplay.from_estimator([fitted, pipeline]))
@@ -484,131 +503,36 @@ def test_several_trainings_are_named_by_what_differs(fitted, stopped, data):
     assert len({to_hex(line.get_color()) for line in display.ax_.lines}) == 2
     display = TrainingDisplay.from_estimator({"a": fitted, "b": stopped})
     assert texts(legend_of(display))[:2] == ["a", "b"]
-    assert len(display.axes_[1, 0].lines) == 2  # one has an accuracy, with its star
+    assert len(display.axes_[1, 0].lines) == 2  # the accuracy of one estimator, and its star
     same = TrainingDisplay.from_estimator((fitted, fitted))
     assert list(same.histories) == ["fit 0", "fit 1"]
-    with pytest.raises(ValueError, match=r"one or several fitted estimators, got \[\]"):
+    with pytest.raises(ValueError, match=r"at least one fitted estimator, got \[\]"):
         TrainingDisplay.from_estimator([])
 
 
-def test_a_curve_is_the_mean_over_fits_and_those_that_stopped_count_on():
-    def fit(losses, best):
-        return [
-            {"train_loss": loss, "valid_loss": loss, "valid_loss_best": i == best}
-            for i, loss in enumerate(losses)
-        ]
-
-    display = TrainingDisplay({"a": [fit([4, 2, 1, 3], 2), fit([2, 4], 0)]}).plot()
-    train, _, star = display.ax_.lines
-    assert train.get_ydata().tolist() == [3, 3, 2.5, 3.5]
-    assert (*star.get_xdata(), *star.get_ydata()) == (2, 3)
-
-
-def test_a_search_without_its_monitor_says_what_to_type(data):
-    search = GridSearchCV(small(max_epochs=1), {"depth": [1]}, cv=2)
+def test_search_is_drawn_by_its_best_estimator(data):
+    search = GridSearchCV(small(max_epochs=2), {"depth": [1, 2]}, cv=2)
     with pytest.raises(NotFittedError):
         TrainingDisplay.from_estimator(search)
-    search.fit(*data)
-    with pytest.raises(
-        ValueError, match=r"set_callbacks\(monitor\).* search.best_estimator_ alone"
-    ):
-        TrainingDisplay.from_estimator(search)
-    with pytest.raises(ValueError, match="monitor is for a fitted search"):
-        TrainingDisplay.from_estimator(search.best_estimator_, monitor=object())
-    best = TrainingDisplay.from_estimator([search])  # among others, its best
-    assert list(best.histories.values()) == [[search.best_estimator_.history_]]
+    best = search.fit(*data).best_estimator_
+    display = TrainingDisplay.from_estimator({"search": search, "pipeline": make_pipeline(best)})
+    assert display.histories == dict.fromkeys(("search", "pipeline"), best.history_)
 
 
-@has_callbacks
-@pytest.mark.parametrize("n_jobs", [1, 2])
-def test_a_monitor_finds_each_candidate_and_fold_of_a_search(n_jobs, data):
-    X, y = data
-    params = {"max_epochs": 6, "early_stopping": True, "n_iter_no_change": 1, "lr": 3e-2}
-    plain = small(**params)
-    monitor = TrainingDisplay.monitor()
-    pipeline = Pipeline([("abs", FunctionTransformer(np.abs)), ("clf", clone(plain))])
-    pipeline["clf"].set_callbacks(monitor)
-    grid = {"clf__depth": [1, 2], "clf__cls_strategy": ["zeros", "learned"]}
-    folds = StratifiedKFold(2)
-    search = GridSearchCV(pipeline, grid, cv=folds, n_jobs=n_jobs).fit(X, y)
-    display = render(TrainingDisplay.from_estimator(search, monitor=monitor))
-    expected = {
-        f"cls_strategy={strategy}, depth={depth}": [
-            clone(plain)
-            .set_params(cls_strategy=strategy, depth=depth)
-            .fit(np.abs(X[train]), y[train])
-            .history_
-            for train, _ in folds.split(X, y)
-        ]
-        for strategy in ("zeros", "learned")
-        for depth in (1, 2)
-    }
-    assert texts(legend_of(display))[:4] == [*display.histories]
-    assert set(display.histories) == set(expected)
-    for name, fits in expected.items():
-        losses, found = (
-            [[(e["epoch"], e["train_loss"], e["valid_loss_best"]) for e in fit] for fit in of]
-            for of in (fits, display.histories[name])
-        )
-        assert found == losses
-    lengths = {len(fit) for fits in expected.values() for fit in fits}
-    assert min(lengths) < 6  # the epoch at which a fit stopped is there, too
-
-
-@has_callbacks
-def test_a_monitor_tells_searches_with_the_same_best_model_apart(data):
-    monitor = TrainingDisplay.monitor()
-    clf = small(max_epochs=2).set_callbacks(monitor)
-    searches = [
-        GridSearchCV(
-            clf, {"lr": lr}, cv=cv, refit=refit, scoring=lambda clf, X, y: -abs(clf.lr - 1e-2)
-        ).fit(*data)
-        for lr, cv, refit in [
-            ([1e-3, 1e-2], 2, True),
-            ([1e-2, 1e-3], 3, True),
-            ([1e-2], 2, True),
-            ([1e-3, 1e-2, 1e-1], 2, False),
-        ]
-    ]
-    for search in searches:
-        histories = TrainingDisplay.from_estimator(search, monitor=monitor).histories
-        assert len(histories) == len(search.cv_results_["params"])
-        for fits, params in zip(histories.values(), search.cv_results_["params"], strict=True):
-            assert len(fits) == search.n_splits_
-            rates = [fit[0]["lr"] / params["lr"] for fit in fits]
-            assert rates == pytest.approx([rates[0]] * len(rates))
-            assert 0.5 < rates[0] <= 1
-
-
-@has_callbacks
-def test_a_monitor_of_several_searches_knows_which_is_which(data):
-    monitor = TrainingDisplay.monitor()
-    clf = small(max_epochs=2).set_callbacks(monitor)
-    first = GridSearchCV(clf, {"depth": [1, 2]}, cv=2).fit(*data)
-    second = GridSearchCV(clf, {"lr": [1e-3, 1e-2]}, cv=2).fit(*data)
-    clf.fit(*data)
-    for search, names in ((first, ["depth=1", "depth=2"]), (second, ["lr=0.001", "lr=0.01"])):
-        display = TrainingDisplay.from_estimator(search, monitor=monitor)
-        assert list(display.histories) == names
-        rates = [line.get_ydata()[0] for line in display.axes_[1, 0].lines]
-        assert (rates[0] == rates[1]) == (search is first)
-    for empty in (TrainingDisplay.monitor(), monitor):
-        other = GridSearchCV(small(max_epochs=3), {"depth": [1]}, cv=2).fit(*data)
-        with pytest.raises(ValueError, match=r"recorded nothing of this GridSearchCV.* clf.set_"):
-            TrainingDisplay.from_estimator(other, monitor=empty)
-
-
-def test_a_monitor_needs_scikit_learn_1_9(monkeypatch):
-    monkeypatch.setattr(_display_training, "ScoringMonitor", None)
-    with pytest.raises(ImportError, match=r"needs scikit-learn 1.9 .* search.best_estimator_"):
-        TrainingDisplay.monitor()
+def test_star_is_at_the_last_improvement_of_the_validation_loss():
+    losses = [4.0, 2.0, 1.0, 3.0]
+    history = {"train_loss": losses, "valid_loss": losses}
+    history["valid_loss_best"] = [True, True, True, False]
+    train, _, star = TrainingDisplay({"a": history}).plot().ax_.lines
+    assert train.get_ydata().tolist() == losses
+    assert (*star.get_xdata(), *star.get_ydata()) == (3, 1.0)
 
 
 # StrategyDisplay
 
 
 class Scored(ClassifierMixin, BaseEstimator):
-    """A classifier whose score is known."""
+    """A classifier with a known score."""
 
     def __init__(self, cls_strategy="learned", depth=2, lr=0, pooling="cls"):
         self.cls_strategy = cls_strategy
@@ -625,8 +549,8 @@ class Scored(ClassifierMixin, BaseEstimator):
         return np.zeros(len(X))
 
     def score(self, X, y=None):
-        of_token = len(self.cls_strategy) if self.pooling == "cls" else 9
-        return of_token / 10 + self.depth / 100 + self.lr + self.x_ / 1000
+        tenths = len(self.cls_strategy) if self.pooling == "cls" else 9
+        return tenths / 10 + self.depth / 100 + self.lr + self.x_ / 1000
 
 
 def searched(grid, estimator=None, **params):
@@ -634,7 +558,7 @@ def searched(grid, estimator=None, **params):
     return GridSearchCV(estimator or Scored(), grid, cv=3, **params).fit(X, y)
 
 
-def test_scores_by_strategy_and_depth_with_the_deviation_over_folds():
+def test_scores_by_strategy_and_depth_have_the_standard_deviation_over_folds():
     search = searched({"depth": [4, 1], "cls_strategy": ["random", "zeros", "learned"]})
     display = render(StrategyDisplay.from_estimator(search))
     assert display.strategies == ["learned", "zeros", "random"]
@@ -661,13 +585,13 @@ def test_scores_by_strategy_and_depth_with_the_deviation_over_folds():
     ax = display.ax_
     assert [t.get_text() for t in ax.get_xticklabels()] == ["1", "4"]
     assert texts(ax.get_legend()) == display.strategies
-    assert ax.get_ylabel() == "accuracy\nmean ± deviation over 3 folds"
+    assert ax.get_ylabel() == "accuracy\nmean ± standard deviation, 3 folds"
     assert (ax.get_title(), ax.get_xlabel()) == ("Value of the [CLS] token", "depth (blocks)")
-    looks = [(to_hex(b[0].get_color()), b[0].get_marker()) for b in display.errorbars_]
-    assert looks == [("#0072b2", "o"), ("#e69f00", "s"), ("#cc79a7", "D")]
+    styles = [(to_hex(b[0].get_color()), b[0].get_marker()) for b in display.errorbars_]
+    assert styles == [("#0072b2", "o"), ("#e69f00", "s"), ("#cc79a7", "D")]
 
 
-def test_strategies_alone_need_no_axis_of_depth():
+def test_strategies_are_on_the_x_axis_without_depths():
     display = render(StrategyDisplay.from_estimator(searched({"cls_strategy": ["zeros", "fixed"]})))
     assert [t.get_text() for t in display.ax_.get_xticklabels()] == ["zeros", "fixed"]
     assert display.ax_.get_xlabel() == "cls_strategy"
@@ -675,7 +599,7 @@ def test_strategies_alone_need_no_axis_of_depth():
     assert [bars[0].get_xdata().tolist() for bars in display.errorbars_] == [[0], [1]]
 
 
-def test_of_other_parameters_the_best_is_drawn_in_a_pipeline_too():
+def test_best_candidate_is_drawn_if_other_parameters_were_searched():
     pipeline = Pipeline([("pass", FunctionTransformer()), ("any", Scored())])
     grid = {"any__cls_strategy": ["zeros", "learned"], "any__depth": [1, 2], "any__lr": [0.2, 0.3]}
     display = StrategyDisplay.from_estimator(searched(grid, pipeline))
@@ -686,7 +610,7 @@ def test_of_other_parameters_the_best_is_drawn_in_a_pipeline_too():
     assert display.ax_.get_ylabel().startswith("accuracy, best lr\n")
 
 
-def test_what_was_not_searched_is_a_gap():
+def test_combinations_that_were_not_searched_are_nan():
     grids = [
         {"cls_strategy": ["zeros", "fixed"], "depth": [1]},
         {"cls_strategy": ["zeros"]},  # at the depth of the estimator, 2
@@ -697,24 +621,24 @@ def test_what_was_not_searched_is_a_gap():
     assert np.isnan(display.scores[:, :, 0]).tolist() == [[False, False], [False, True]]
 
 
-def test_poolings_are_drawn_beside_the_strategies_and_never_as_one():
+def test_poolings_are_drawn_like_strategies():
     both = searched({"cls_strategy": ["zeros", "learned"], "pooling": ["cls", "max"]})
     apart = searched([{"cls_strategy": ["zeros", "learned"]}, {"pooling": ["max"]}])
     for search in (both, apart):
         display = render(StrategyDisplay.from_estimator(search))
         assert display.strategies == ["learned", "zeros", "max"]
         assert display.ax_.get_xlabel() == "strategy or pooling"
-        assert display.ax_.get_ylabel().startswith("accuracy\n")  # of nothing the best
+        assert display.ax_.get_ylabel().startswith("accuracy\n")  # no other parameter
         results = search.cv_results_
-        of_zeros = [
+        expected = [
             mean
             for params, mean in zip(results["params"], results["mean_test_score"], strict=True)
             if params.get("cls_strategy") == "zeros" and params.get("pooling", "cls") == "cls"
         ]
-        assert display.scores[1, 0].mean() == pytest.approx(of_zeros[0])
+        assert display.scores[1, 0].mean() == pytest.approx(expected[0])
 
 
-def test_of_several_metrics_that_of_refit_is_drawn_or_the_one_asked_for():
+def test_metric_defaults_to_that_of_refit():
     grid = {"cls_strategy": ["zeros", "learned"]}
     scoring = {"a": lambda clf, X, y: clf.depth, "b": lambda clf, X, y: -clf.depth}
     search = searched(grid, scoring=scoring, refit="b")
@@ -728,46 +652,12 @@ def test_of_several_metrics_that_of_refit_is_drawn_or_the_one_asked_for():
         StrategyDisplay.from_estimator(searched(grid, scoring=scoring, refit=False))
 
 
-def test_a_search_without_strategies_says_what_to_add():
+def test_searches_without_strategies_raise():
     with pytest.raises(NotFittedError):
         StrategyDisplay.from_estimator(GridSearchCV(Scored(), {"depth": [1]}))
-    with pytest.raises(ValueError, match=r"parameters searched, depth; add 'cls_strategy': \["):
+    with pytest.raises(ValueError, match=r"searched parameters \(depth\); add 'cls_strategy': \["):
         StrategyDisplay.from_estimator(searched({"depth": [1, 2]}))
-    with pytest.raises(TypeError, match=r"estimator must be .* such as GridSearchCV, got Scored"):
-        StrategyDisplay.from_estimator(Scored().fit(np.ones((2, 1)), [0, 1]))
-
-
-def test_what_is_drawn_may_be_given_as_arrays(data):
-    depths, titles = np.array([1, 2]), np.array(["first", "second"])
-    display = StrategyDisplay(["learned"], depths, np.ones((1, 2, 3))).plot()
-    assert [tick.get_text() for tick in display.ax_.get_xticklabels()] == ["1", "2"]
-    display = CLSAttentionDisplay(data[0][:2], np.full((2, 1, 1, 20), 0.05), titles=titles).plot()
-    assert [ax.get_title() for ax in display.axes_[0]] == ["first", "second"]
-
-
-def test_plot_takes_axes_by_place(fitted, data):
-    figure = Figure()
-    for display in (
-        StrategyDisplay(["learned"], [1], np.ones((1, 1, 3))),
-        TrainingDisplay({"a": [fitted.history_]}),
-        CLSAttentionDisplay(data[0][:1], fitted.cls_attention(data[0][:1])),
-        EmbeddingDisplay(np.eye(2), [0, 1]),
+    with pytest.raises(
+        TypeError, match=r"estimator must be .* for example GridSearchCV, got Scored"
     ):
-        assert display.plot(figure.add_subplot()).figure_ is figure
-
-
-def test_a_search_that_kept_no_model_says_so(data):
-    search = GridSearchCV(small(max_epochs=1), {"depth": [1]}, cv=2, refit=False).fit(*data)
-    with pytest.raises(ValueError, match="kept no model, as refit=False; fit it with refit=True"):
-        EmbeddingDisplay.from_estimator(search, data[0])
-
-
-def test_a_reducer_does_not_see_the_classes_of_unseen_sequences():
-    class Reducer(BaseEstimator):
-        def fit_transform(self, X, y=None):
-            assert y is None
-            return X
-
-    EmbeddingDisplay.from_embeddings(
-        np.eye(2), [0, 1], embeddings_unseen=np.eye(2), y_unseen=[1, 0], reducer=Reducer()
-    )
+        StrategyDisplay.from_estimator(Scored().fit(np.ones((2, 1)), [0, 1]))

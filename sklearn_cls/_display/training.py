@@ -146,12 +146,12 @@ class TrainingDisplay:
 
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         for i, (name, history) in enumerate(self.histories.items()):
-            for key, dash in keys.items():
-                values = history.get(key, [])
+            for key in [key for key in keys if key in history]:
+                values = history[key]
                 spacing = max(1, len(values) // N_MARKERS)
                 # Curves have their markers at different epochs, so that those of equal curves show.
                 first = i * spacing // len(self.histories)
-                style = {**color_and_marker(i), "linestyle": dash, "lw": 1.3, "markersize": 4}
+                style = {**color_and_marker(i), "linestyle": keys[key], "lw": 1.3, "markersize": 4}
                 epochs = np.arange(1, len(values) + 1)
                 axis.plot(epochs, values, **style, markevery=(first, spacing), label=name)
                 best = _restored_epoch(history)
