@@ -12,6 +12,7 @@ import time
 import warnings
 from contextlib import suppress
 from itertools import chain
+from pickle import UnpicklingError
 
 import numpy as np
 import torch
@@ -118,22 +119,21 @@ class Checkpoint(PassiveCallback):
         """Put the stored attributes back into the callbacks."""
         for item in net.callbacks_:
             for name, (kind, value) in states.get(callback_key(item), {}).items():
-                if kind == "value":
-                    setattr(item[1], name, value)
-                else:
+                if kind == "state_dict":
                     getattr(item[1], name).load_state_dict(value)
+                else:
+                    setattr(item[1], name, value.numpy() if kind == "array" else value)
 
     def __enter__(self):
         """Return the checkpoint."""
         return self
 
     def __exit__(self, kind, error, traceback):
-        """Delete the file if the fit is finished, has no finished epoch, or has diverged."""
-        if self.n_epochs is None:
+        """Delete the file if there is nothing to resume, or if the fit would fail again."""
+        if self.n_epochs is None or self.is_interrupted:
             return
-        is_finished = kind is None and not self.is_interrupted
         has_diverged = kind is not None and issubclass(kind, DivergenceError)
-        if is_finished or has_diverged or self.n_epochs == 0:
+        if kind is None or has_diverged or self.n_epochs == 0:
             with suppress(OSError):
                 os.remove(self.path)
 
@@ -170,7 +170,11 @@ def read_checkpoint(path):
         digest, payload = file.read(hashlib.sha256().digest_size), file.read()
     if hashlib.sha256(payload).digest() != digest:
         raise damage_error(f"checkpoint={path!r}", "its SHA-256 is not that of its content")
-    return torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
+    try:
+        return torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
+    except (EOFError, RuntimeError, UnpicklingError):
+        # The message of torch is left out: it advises to run the code in the file.
+        raise FileError(f"checkpoint={path!r} does not hold tensors; delete it.") from None
 
 
 def fit_fingerprint(estimator, data, device, warm_start_net):
@@ -226,15 +230,20 @@ def callback_key(item):
 def callback_state(callback):
     """Return the attributes of a callback that end in an underscore, as those of skorch do.
 
-    Each is a pair of ("value", value), or ("state_dict", state) for a scheduler.
+    Each is a pair of a kind and a value: a scheduler is stored by its state, an array as a tensor.
+    Attributes that cannot be stored are left out.
     """
     state = {}
     for name, value in vars(callback).items():
+        if not name.endswith("_"):
+            continue
         if hasattr(value, "state_dict") and not isinstance(value, type):
             state[name] = ("state_dict", value.state_dict())
+        elif isinstance(value, np.ndarray) and value.dtype.kind in "bif":
+            state[name] = ("array", torch.tensor(value))
         else:
             state[name] = ("value", value)
-    return storable_items({name: pair for name, pair in state.items() if name.endswith("_")})
+    return storable_items(state)
 
 
 def storable_items(mapping):

@@ -32,6 +32,7 @@ EXCLUDED_PARAMS = ("callbacks", "device")  # code, and a property of the machine
 TRAINING = ("lr", "batch_size", "max_epochs", "precision", "seed", "n_epochs_trained")
 WEIGHT, COLUMN = "network.", "history."  # prefixes of the names of tensors
 LABEL_DTYPES = r"[<>|=]([biuf]\d+|[SU]\d+|O|[mM]8\[\w+\])"
+NUMBERS = {bool: "b", int: "i", float: "f"}  # kinds of NumPy's dtypes
 MAX_LABEL_BYTES = 2**26  # of all classes together
 INVALID_METADATA = (
     AttributeError, KeyError, OverflowError, RuntimeError, TypeError, ValueError,
@@ -241,8 +242,9 @@ def history_to_json(history, tensors):
     """
     columns = {}
     for name, values in history.items():
-        array = np.array(values) if len({type(value) for value in values}) == 1 else None
-        if array is not None and array.ndim == 1 and array.dtype.kind in "bif":
+        kinds = {NUMBERS.get(type(value)) for value in values}
+        array = np.array(None if None in kinds else values)
+        if {array.dtype.kind} == kinds:  # false for mixed types and for integers beyond 64 bits
             tensors[COLUMN + name] = torch.from_numpy(array)
             columns[name] = None
         elif is_json(values):
