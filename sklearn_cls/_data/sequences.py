@@ -16,10 +16,10 @@ from sklearn.utils.validation import check_array, validate_data
 from sklearn_cls._compat import check_feature_names
 
 CHUNK_BYTES = 8 * 2**20  # float32 data held in memory at a time in a pass over all sequences
-# Some feature of 10 % of the sequences has a standard deviation below 1 % of that of all sequences:
-# then `scales_differ`. A smaller fraction than RELATIVE_ROUNDING is rounding error.
+# Scales differ if, in more than 10 % of the sequences, the standard deviation of some feature is
+# below 1 % of its standard deviation over all sequences. Below 1e-6 of it, it is rounding error.
 SMALL_STD_FRACTION, SMALL_STD, RELATIVE_ROUNDING = 0.1, 0.01, 1e-6
-MAX_SCALE_SEQUENCES = 1000  # number of sequences that `scales_differ` looks at
+MAX_SCALE_SEQUENCES = 1000  # sequences that are compared, so that the check stays fast
 FLOAT32 = np.finfo(np.float32)
 
 
@@ -100,9 +100,10 @@ class Sequences:
         return mean.astype(np.float32), std.astype(np.float32)
 
     def scales_differ(self, indices):
-        """Return whether many sequences have a feature with a much smaller scale than in all.
+        """Return whether some feature varies far less within many sequences than over all of them.
 
-        Sequences in which the feature is constant, up to rounding, do not count.
+        The estimator then uses instance norm. Sequences in which the feature is constant, up to
+        rounding, do not count.
         """
         if len(indices) > MAX_SCALE_SEQUENCES:  # A random sample, because X may be sorted.
             rng = np.random.default_rng(0)
