@@ -1,8 +1,8 @@
-"""Visit every built page in a headless browser, as wide as a phone and as a desk.
+"""Visit every built page in a headless browser, at the width of a phone and of a desktop.
 
-`make check-docs` runs it. It fails, and says where, if a link leads nowhere in the site, the
-console has errors (among them whatever comes from another site, which cannot be reached), an
-image is not shown, or a page scrolls sideways or is cut off.
+`make check-docs` runs it. It fails with a list of faults if a link within the site is broken, the
+console has errors (such as resources of other sites, which are blocked), an image is missing, or a
+page is cut off or scrolls sideways.
 """
 
 import argparse
@@ -30,7 +30,7 @@ FLAGS = [
     "--disable-sync",
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 ]
-SIZES = {"phone": (390, 844), "desk": (1280, 900)}
+SIZES = {"phone": (390, 844), "desktop": (1280, 900)}
 NO_PAGES = ("_static", "_sources", "_downloads", "_images")
 
 LOOK = """
@@ -59,24 +59,24 @@ Promise.all(images.map(image => image.decode().catch(() => 0))).then(() => done(
 
 
 class Quiet(SimpleHTTPRequestHandler):
-    """A server of files that does not say what it served."""
+    """A file server without a log."""
 
     def log_message(self, *args):
-        """Say nothing."""
+        """Do not log."""
 
 
 def serve(root):
-    """Serve a folder on a free port, and return its address."""
+    """Serve a folder on a free port and return its address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=root))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return f"http://127.0.0.1:{server.server_port}/"
 
 
 def open_browser(profile):
-    """Start Chromium with an empty profile, for which there is no other site."""
+    """Start Chromium with an empty profile and without access to other sites."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (chromium and driver):
-        sys.exit("There is no Chromium: apt-get install chromium chromium-driver")
+        sys.exit("Chromium was not found; run: apt-get install chromium chromium-driver")
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     for flag in [*FLAGS, f"--user-data-dir={profile}"]:
@@ -86,7 +86,7 @@ def open_browser(profile):
 
 
 def visit(browser, address, size):
-    """Open a page at a width, and return what is there to be seen."""
+    """Open a page at a width and return what it contains."""
     width, height = SIZES[size]
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
@@ -100,7 +100,7 @@ def visit(browser, address, size):
 
 
 def faults(seen):
-    """Yield what is wrong with a page as it is shown."""
+    """Yield the faults of a displayed page."""
     yield from (f"console: {message}" for message in seen["errors"])
     yield from (f"image not loaded: {image}" for image in seen["missing"])
     yield from (f"invisible: {figure}" for figure in seen["invisible"])
@@ -109,21 +109,21 @@ def faults(seen):
         yield f"scrolls sideways by {seen['sideways']} pixels"
 
 
-def leads_nowhere(root, pages, path, fragment):
-    """Return whether a link to a file of the site, or to a place on a page of it, is broken."""
+def is_broken(root, pages, path, fragment):
+    """Return whether a link to a file of the site, or to a target on a page of it, is broken."""
     if path == "" or path.endswith("/"):
         path += "index.html"
     if path not in pages:
         return not (root / path).is_file()
-    place, _, text = fragment.partition(":~:text=")
-    if place and place not in pages[path]["targets"]:
+    target, _, text = fragment.partition(":~:text=")
+    if target and target not in pages[path]["targets"]:
         return True
-    # As in the links of scikit-learn's diagrams: "name,-what follows".
+    # The links in scikit-learn's diagrams have the form "name,-type".
     return "".join(text.replace(",-", "").split()) not in pages[path]["text"]
 
 
 def main(root, screenshots=None):
-    """Visit all pages, print what is wrong, and return how much."""
+    """Visit all pages, print their faults and return the number of faults."""
     names = sorted(str(path.relative_to(root)) for path in root.rglob("*.html"))
     names = [name for name in names if not name.startswith(NO_PAGES)]
     home, wrong, pages, elsewhere = serve(root), [], {}, set()
@@ -141,15 +141,15 @@ def main(root, screenshots=None):
         browser.quit()
 
     for name, page in pages.items():
-        # Where the site will be, which links in diagrams of estimators start with.
+        # The final address of the site, with which links in diagrams of estimators start.
         site = (page["canonical"] or home).removesuffix(name)
         for link in dict.fromkeys(page["links"]):
             if link.startswith((home, site)):
                 path, _, fragment = unquote(link.removeprefix(home).removeprefix(site)).partition(
                     "#"
                 )
-                if leads_nowhere(root, pages, path.partition("?")[0], fragment):
-                    wrong.append(f"{name}: leads nowhere: {link}")
+                if is_broken(root, pages, path.partition("?")[0], fragment):
+                    wrong.append(f"{name}: broken link: {link}")
             elif link.startswith("http"):
                 elsewhere.add(link)
 

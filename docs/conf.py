@@ -30,14 +30,11 @@ smartquotes = False  # scikit-learn's links to parameters quote their types as t
 
 # The inventories are local, so that a build needs no network: see docs/_inventories/write.py.
 intersphinx_mapping = {
-    name: (address, f"_inventories/{name}.inv")
-    for name, address in {
-        "python": "https://docs.python.org/3/",
-        "numpy": "https://numpy.org/doc/stable/",
-        "sklearn": "https://scikit-learn.org/stable/",
-        "skorch": "https://skorch.readthedocs.io/en/stable/",
-        "torch": "https://docs.pytorch.org/docs/stable/",
-    }.items()
+    "python": ("https://docs.python.org/3/", "_inventories/python.inv"),
+    "numpy": ("https://numpy.org/doc/stable/", "_inventories/numpy.inv"),
+    "sklearn": ("https://scikit-learn.org/stable/", "_inventories/sklearn.inv"),
+    "skorch": ("https://skorch.readthedocs.io/en/stable/", "_inventories/skorch.inv"),
+    "torch": ("https://docs.pytorch.org/docs/stable/", "_inventories/torch.inv"),
 }
 
 html_theme = "pydata_sphinx_theme"
@@ -45,6 +42,7 @@ html_theme_options = {
     "header_links_before_dropdown": 4,
     "navbar_persistent": ["search-button"],
     "navigation_with_keys": False,
+    "secondary_sidebar_items": {"**": ["page-toc"], "index": [], "auto_examples/index": []},
     "show_prev_next": False,
 }
 html_title = project
