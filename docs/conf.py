@@ -25,7 +25,6 @@ extensions = [
 exclude_patterns = ["_build", "_templates", "examples"]
 templates_path = ["_templates"]
 default_role = "literal"
-nitpicky = False
 smartquotes = False  # scikit-learn's links to parameters quote their types as they are
 
 # The inventories are local, so that a build needs no network: see docs/_inventories/write.py.

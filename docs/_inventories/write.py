@@ -1,7 +1,7 @@
 """Write the inventories from which Sphinx links to other projects without a network.
 
-Each holds only the objects that these pages and the docstrings refer to. Run it after adding one:
-`python docs/_inventories/write.py`.
+Each holds only the objects that these pages, the docstrings and the code of the examples refer to.
+Run it after adding one: `python docs/_inventories/write.py`.
 """
 
 import zlib
@@ -32,17 +32,21 @@ PROJECTS = {
             "py:class": {
                 "sklearn.callback.ProgressBar": "modules/generated/$.html#$",
                 "sklearn.callback.ScoringMonitor": "modules/generated/$.html#$",
+                "sklearn.cluster.KMeans": "modules/generated/$.html#$",
                 "sklearn.decomposition.PCA": "modules/generated/$.html#$",
                 "sklearn.ensemble.HistGradientBoostingClassifier": "modules/generated/$.html#$",
                 "sklearn.manifold.TSNE": "modules/generated/$.html#$",
                 "sklearn.model_selection.GridSearchCV": "modules/generated/$.html#$",
                 "sklearn.model_selection.RandomizedSearchCV": "modules/generated/$.html#$",
+                "sklearn.neighbors.NearestNeighbors": "modules/generated/$.html#$",
                 "sklearn.neural_network.MLPClassifier": "modules/generated/$.html#$",
                 "sklearn.pipeline.Pipeline": "modules/generated/$.html#$",
             },
             "py:function": {
                 "sklearn.base.clone": "modules/generated/$.html#$",
                 "sklearn.datasets.load_digits": "modules/generated/$.html#$",
+                "sklearn.metrics.adjusted_rand_score": "modules/generated/$.html#$",
+                "sklearn.model_selection.train_test_split": "modules/generated/$.html#$",
             },
         },
     ),
@@ -51,7 +55,6 @@ PROJECTS = {
         {
             "py:class": {
                 "skorch.callbacks.Callback": "callbacks.html#$",
-                "skorch.callbacks.EarlyStopping": "callbacks.html#$",
                 "skorch.classifier.NeuralNetClassifier": "classifier.html#$",
             },
             "py:module": {"skorch.callbacks": "callbacks.html#module-$"},
@@ -61,7 +64,6 @@ PROJECTS = {
         "PyTorch",
         {
             "py:class": {
-                "torch.device": "tensor_attributes.html#$",
                 "torch.nn.Dropout": "generated/$.html#$",
                 "torch.nn.Module": "generated/$.html#$",
                 "torch.nn.TransformerEncoder": "generated/$.html#$",
