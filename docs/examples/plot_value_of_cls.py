@@ -2,7 +2,7 @@
 The value of [CLS]
 ==================
 
-What value should the [CLS] token have: learned, zeros, fixed at a random draw, or drawn anew every
+What value should the [CLS] token have: learned, zeros, fixed at a random draw, or redrawn every
 time? And is a token needed at all, or is the mean over the steps as good? These are the figures of
 :doc:`/the_answer`, drawn from the results of ``benchmarks/study_cls_value.py``: 10 real problems, 7
 arms, 4 settings, 5 seeds, and the best learning rate for each arm.
