@@ -1,8 +1,8 @@
-"""Kill fits at random moments, and check that what comes out in the end is what always does.
+"""Kill running fits at random moments, and check that each resumes exactly from its checkpoint.
 
-`python -m tests.kill_fits --kills 50` prints what it did and fails if a fit that was killed and
-called again ended with other weights, or left a file that cannot be read. Files are written after
-every epoch here, so that many a kill falls into a write.
+`python -m tests.kill_fits --kills 50` prints counts. It fails if a resumed fit ends with weights
+other than those of an uninterrupted one, or if a kill leaves a file that cannot be read. Here,
+checkpoints are written after every epoch, so that many kills come during a write.
 """
 
 import argparse
@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from skorch.callbacks import LRScheduler
 
-from sklearn_cls._persistence.tensor_file import open_file
+from sklearn_cls._persistence import checkpoint as checkpoint_module
+from sklearn_cls._persistence.checkpoint import read_checkpoint
 from tests.helpers import bumps, small
 
 FITS = {
@@ -31,12 +32,12 @@ FITS = {
     "schedule of a callback": {
         "callbacks": [LRScheduler("StepLR", step_size=7, gamma=0.8)], "embedding": "linear",
     },
-    "state of the caller": {"random_state": np.random.RandomState(3), "pooling": "mean"},
+    "generator of the caller": {"random_state": np.random.RandomState(3), "pooling": "mean"},
 }  # fmt: skip
 
 
 def fit(params, checkpoint=None):
-    """Fit; return the SHA-256 of all weights and losses."""
+    """Fit, and return the SHA-256 of all weights and losses."""
     X, y = bumps(n=90)
     X = [x[: 14 + i % 7] for i, x in enumerate(X)]
     clf = small(max_epochs=60, **params).fit(X, y, checkpoint=checkpoint)
@@ -46,74 +47,91 @@ def fit(params, checkpoint=None):
     return digest.hexdigest()
 
 
-def in_a_child(params, checkpoint, result):
-    """Start a process that fits and writes what it got; return its number."""
-    child = os.fork()
-    if child == 0:
+def start_fit(params, checkpoint, result):
+    """Start a process that fits and writes its SHA-256 to the file `result`; return its id."""
+    pid = os.fork()
+    if pid == 0:
         try:
-            checkpoint.INTERVAL, checkpoint.SHARE = 0.0, np.inf
-            result.write_text(fit(params, checkpoint))
+            checkpoint_module.INTERVAL, checkpoint_module.SHARE = 0.0, np.inf
+            digest = fit(params, checkpoint)
+            result.with_suffix(".new").write_text(digest)
+            result.with_suffix(".new").rename(result)
             os._exit(0)
         except BaseException:
             traceback.print_exc()
             os._exit(1)
-    return child
+    return pid
 
 
-def wait_until(child, moment):
-    """Return the exit status of `child`, None if it still runs at `moment`."""
-    while time.monotonic() < moment:
-        number, status = os.waitpid(child, os.WNOHANG)
-        if number:
+def wait_until(pid, end):
+    """Return the exit status of a process, or None if it still runs at the time `end`."""
+    while time.monotonic() < end:
+        finished, status = os.waitpid(pid, os.WNOHANG)
+        if finished:
             return status
         time.sleep(0.001)
     return None
 
 
+def fit_uninterrupted(params, result):
+    """Return the SHA-256 of a fit in a process of its own, and the seconds that it took."""
+    start = time.monotonic()
+    os.waitpid(start_fit(params, None, result), 0)
+    digest = result.read_text()
+    result.unlink()
+    return digest, time.monotonic() - start
+
+
+def fit_with_kills(params, folder, n_kills, seconds, rng):
+    """Kill a fit, at most `n_kills` times, until it ends; return SHA-256, kills, kills in a write.
+
+    Each kill comes after at most 0.6 times the `seconds` of an uninterrupted fit.
+    """
+    checkpoint, result = folder / "checkpoint", folder / "result"
+    kills = kills_while_writing = 0
+    while not result.exists():
+        stale = set(folder.glob(".*.part"))  # of an earlier kill
+        pid = start_fit(params, checkpoint, result)
+        is_last = kills == n_kills
+        end = float("inf") if is_last else time.monotonic() + rng.uniform(0, 0.6 * seconds)
+        status = wait_until(pid, end)
+        if status is None:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            kills += 1
+            kills_while_writing += bool(set(folder.glob(".*.part")) - stale)
+        elif status:
+            raise RuntimeError(f"The fit of {params} failed.")
+        if checkpoint.exists():
+            read_checkpoint(checkpoint)
+    digest = result.read_text()
+    result.unlink()
+    left = [path.name for path in folder.iterdir() if path.suffix != ".new"]
+    if left:
+        raise RuntimeError(f"The fit of {params} left {left}.")
+    return digest, kills, kills_while_writing
+
+
 def kill_fits(n_kills, folder, rng):
-    """Kill fits `n_kills` times; return what was counted."""
+    """Kill fits `n_kills` times in all; return the counts."""
     counts = {"kills": 0, "kills while writing": 0, "fits": 0, "equal": 0, "most kills of a fit": 0}
     torch.set_num_threads(1)
-    small(max_epochs=1).fit(*bumps())  # imports what all need, before they are forked
-    fits = itertools.cycle(FITS.items())
-    while counts["kills"] < n_kills:
-        name, params = next(fits)
-        checkpoint, result = folder / "checkpoint", folder / "result"
-        start = time.monotonic()
-        os.waitpid(in_a_child(params, None, result), 0)
-        seconds, expected = time.monotonic() - start, result.read_text()
-        result.unlink()
-        n_before = counts["kills"]
-        while not result.exists():
-            child = in_a_child(params, checkpoint, result)
-            end = time.monotonic() + rng.uniform(0, 0.6 * seconds)
-            if counts["kills"] >= n_kills:
-                end = float("inf")
-            status = wait_until(child, end)
-            if status is None:
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
-                counts["kills"] += 1
-                counts["kills while writing"] += any(p.suffix == ".part" for p in folder.iterdir())
-            elif status:
-                raise RuntimeError(f"{name}: the fit failed")
-            if checkpoint.exists():
-                with open_file(checkpoint) as file:
-                    file.tensors()
+    small(max_epochs=1).fit(*bumps())  # imports modules before the first fork
+    for params in itertools.cycle(FITS.values()):
+        if counts["kills"] == n_kills:
+            return counts
+        expected, seconds = fit_uninterrupted(params, folder / "result")
+        left = n_kills - counts["kills"]
+        digest, kills, in_write = fit_with_kills(params, folder, left, seconds, rng)
+        counts["kills"] += kills
+        counts["kills while writing"] += in_write
         counts["fits"] += 1
-        counts["equal"] += result.read_text() == expected
-        counts["most kills of a fit"] = max(
-            counts["most kills of a fit"], counts["kills"] - n_before
-        )
-        result.unlink()
-        left = [path.name for path in folder.iterdir()]
-        if left:
-            raise RuntimeError(f"{name}: left {left}")
-    return counts
+        counts["equal"] += digest == expected
+        counts["most kills of a fit"] = max(counts["most kills of a fit"], kills)
 
 
 def main():
-    """Kill as often as the command line says."""
+    """Kill as many fits as the command line says; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=random.randrange(2**31))
