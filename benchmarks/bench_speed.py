@@ -1,10 +1,10 @@
-"""What a user waits for, against what they would use instead: fits, a search, predictions, import.
+"""Speed and memory of this package against the alternatives that users have.
 
-Every row is the median of rounds in turn, in one process or process by process, and "ratio" is the
-median of the ratios of the rounds: how many times faster, or smaller, this package is. "wanted" is
-the least it should be. Peers that are not installed are left out: `pip install transformers
-x-transformers sktime tsai`. Where there is a GPU, fits and predictions run there. `--data DIR` is a
-folder with PLAID_TRAIN.ts.
+"ours" and "theirs" are medians over interleaved rounds, in seconds unless the row says MB. "ratio"
+is the median of theirs / ours within a round, above 1 if this package is faster or smaller, and
+"wanted" is the smallest ratio that is acceptable. Alternatives that are not installed are skipped:
+`pip install transformers x-transformers sktime tsai`. Fits and predictions run on the GPU if there
+is one. The fit on PLAID is skipped unless `--data` names a folder that holds PLAID_TRAIN.ts.
 """
 
 import math
@@ -17,7 +17,7 @@ import numpy as np
 import peers
 import torch
 import torch.nn.functional as F
-from harness import begin, in_turn, parser, report
+from harness import DEVICE, begin, noise, parser, report, time_interleaved
 from sklearn.model_selection import GridSearchCV
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -27,25 +27,21 @@ from sklearn_cls._network.encoder import CLSEncoder
 from sklearn_cls._training.auto import auto_patch_size
 from sklearn_cls.datasets import load_digit_sequences, load_ts
 
-SHAPES = {"2000x100x8": ((2000, 100, 8), 64, 1), "120x315x3": ((120, 315, 3), 32, 2)}
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+SHAPES = {  # name: the shape of X, the batch size and the number of epochs
+    "2000x100x8": ((2000, 100, 8), 64, 1),
+    "120x315x3": ((120, 315, 3), 32, 2),
+}
 
 
-def noise(shape, n_classes=10):
-    """Return sequences of normal noise, float32, and the classes 0, 1, ... in turn."""
-    X = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    return X, np.arange(len(X)) % n_classes
-
-
-def same_network(**params):
-    """Return the estimator with the network that the peers have."""
+def textbook_classifier(**params):
+    """Return the estimator with the architecture of the alternatives: one token per step."""
     return CLSTransformerClassifier(
         embedding="linear", patch_size=1, augment=False, random_state=0, **params
     )
 
 
-def row(what, against, seconds, wanted, ours="ours", theirs="theirs"):
-    """Return a row of the table."""
+def comparison(what, against, seconds, wanted, ours="ours", theirs="theirs"):
+    """Return one row of the table."""
     return {
         "what": what,
         "against": against,
@@ -57,92 +53,93 @@ def row(what, against, seconds, wanted, ours="ours", theirs="theirs"):
 
 
 def fits(args):
-    """Fits of one network: plain skorch, BERT, x-transformers."""
+    """Fits of the same architecture: skorch, BERT and x-transformers."""
     for dropout in (0.0, 0.1):
         for shape, (size, batch_size, max_epochs) in SHAPES.items():
             X, y = noise(size)
-            plan = {"max_epochs": max_epochs, "batch_size": batch_size, "dropout": dropout}
+            params = {"max_epochs": max_epochs, "batch_size": batch_size, "dropout": dropout}
             functions = {
-                name: partial(peers.fit, name, X, y, device=DEVICE, **plan)
+                name: partial(peers.fit, name, X, y, **params)
                 for name in peers.NETWORKS
-                if peers.is_there(name) and (dropout or name == "skorch")
+                if peers.is_installed(name) and (dropout or name == "skorch")
             }
-            functions["ours"] = lambda X=X, y=y, plan=plan: same_network(**plan).fit(X, y)
-            seconds = in_turn(functions, args.rounds)
+            functions["ours"] = partial(textbook_classifier(**params).fit, X, y)
+            seconds = time_interleaved(functions, args.rounds)
             wanted = 8.0 if shape == "120x315x3" else 3.0 if dropout else 2.2
             for name in functions:
                 if name != "ours" and (dropout or shape == "2000x100x8"):
                     what = f"fit {shape}, dropout {dropout}"
-                    yield row(what, name, seconds, wanted, theirs=name)
+                    yield comparison(what, name, seconds, wanted, theirs=name)
 
 
 def default_fits(args):
-    """Fits with default settings, the same number of updates and batch size."""
+    """Fits with the default settings of each classifier, but equal epochs and batch sizes."""
     for shape, (size, batch_size, max_epochs) in SHAPES.items():
         X, y = noise(size)
-        plan = {"max_epochs": max_epochs, "batch_size": batch_size}
+        params = {"max_epochs": max_epochs, "batch_size": batch_size}
         functions = {
-            name: partial(peers.fit_default, name, X, y, **plan)
+            name: partial(peers.fit_default, name, X, y, **params)
             for name in peers.CLASSIFIERS
-            if peers.is_there(name)
+            if peers.is_installed(name)
         }
-        functions["ours"] = lambda X=X, y=y, plan=plan: CLSTransformerClassifier(**plan).fit(X, y)
-        seconds = in_turn(functions, args.rounds)
+        functions["ours"] = partial(CLSTransformerClassifier(**params).fit, X, y)
+        seconds = time_interleaved(functions, args.rounds)
         for name in functions:
             if name != "ours":
                 wanted = 8.0 if shape == "120x315x3" else 2.0
-                yield row(f"fit {shape}, defaults", name, seconds, wanted, theirs=name)
+                yield comparison(f"fit {shape}, defaults", name, seconds, wanted, theirs=name)
 
 
 def search(args):
-    """A grid search over strategy and depth in two processes."""
+    """A grid search over the [CLS] strategy and the depth in two processes."""
     X, y = load_digit_sequences()
-    plan = {"max_epochs": 4, "batch_size": 64}
+    params = {"max_epochs": 4, "batch_size": 64}
     grid = {"cls_strategy": list(CLS_STRATEGIES), "depth": [1, 2, 4]}
-    ours = GridSearchCV(same_network(**plan), grid, cv=3, n_jobs=2, refit=False)
+    ours = GridSearchCV(textbook_classifier(**params), grid, cv=3, n_jobs=2, refit=False)
     theirs = GridSearchCV(
-        peers.net(X, y, device=DEVICE, dropout=0.1, **plan),
+        peers.skorch_classifier(X, y, dropout=0.1, **params),
         {f"module__{name}": values for name, values in grid.items()},
         cv=3,
         n_jobs=2,
         refit=False,
     )
     functions = {"ours": lambda: ours.fit(X, y), "theirs": lambda: theirs.fit(X, y)}
-    yield row("grid search, digits", "skorch", in_turn(functions, args.rounds), 3.0)
+    seconds = time_interleaved(functions, args.rounds)
+    yield comparison("grid search, digits", "skorch", seconds, 3.0)
 
 
 def predictions(args):
-    """Probabilities of many sequences, and of one."""
+    """Probabilities of 10,000 sequences, and of a single one."""
     X, y = noise((10_000, 100, 8))
-    clf = same_network(max_epochs=1).fit(X[:500], y[:500])
+    clf = textbook_classifier(max_epochs=1).fit(X[:500], y[:500])
     textbook = peers.TransformerEncoder(*peers.sizes(X, y)).to(DEVICE).eval()
 
-    def theirs(batch_size):
+    def predict_in_batches(batch_size):
         with torch.inference_mode():
-            parts = torch.from_numpy(X).split(batch_size)
-            return torch.cat([textbook(x.to(DEVICE)).softmax(-1).cpu() for x in parts]).numpy()
+            batches = torch.from_numpy(X).split(batch_size)
+            return torch.cat([textbook(x.to(DEVICE)).softmax(-1).cpu() for x in batches]).numpy()
 
-    functions = {f"batch {size}": partial(theirs, size) for size in (32, 128, 512)}
+    functions = {f"batch {size}": partial(predict_in_batches, size) for size in (32, 128, 512)}
     functions["ours"] = lambda: clf.predict_proba(X)
-    seconds = in_turn(functions, args.rounds)
+    seconds = time_interleaved(functions, args.rounds)
     best = min((name for name in functions if name != "ours"), key=seconds.get)
     against = f"nn.TransformerEncoder, {best}"
-    yield row("predict_proba 10000x100x8", against, seconds, 2.0, theirs=best)
+    yield comparison("predict_proba 10000x100x8", against, seconds, 2.0, theirs=best)
 
-    one, network = X[:1], clf.module_
-    x = torch.from_numpy(one).to(DEVICE)
+    single, network = X[:1], clf.module_
+    x = torch.from_numpy(single).to(DEVICE)
 
     def forward():
         with torch.inference_mode():
             network(x)
 
-    functions = {"ours": lambda: clf.predict_proba(one), "theirs": forward}
-    seconds = in_turn(functions, 300 * args.rounds, warm_up=50)
-    yield row("predict_proba 1x100x8", "the network's forward", seconds, 1 / 1.5)
+    functions = {"ours": lambda: clf.predict_proba(single), "theirs": forward}
+    seconds = time_interleaved(functions, 300 * args.rounds, warm_up=50)
+    yield comparison("predict_proba 1x100x8", "the network's forward", seconds, 1 / 1.5)
 
 
 def unequal_lengths(args):
-    """A fit on 100 to 1344 steps, against one that pads every sequence to 1344."""
+    """A fit on sequences of 100 to 1,344 steps, against one on the same sequences zero-padded."""
     path = Path(args.data or ".") / "PLAID_TRAIN.ts"
     if not path.exists():
         return
@@ -150,31 +147,31 @@ def unequal_lengths(args):
     padded = np.zeros((len(X), max(map(len, X)), 1), dtype=np.float32)
     for values, x in zip(padded, X, strict=True):
         values[: len(x)] = x.reshape(-1, 1)
-    # The same patches: of 1344 steps, "auto" would make longer ones.
-    size = auto_patch_size(int(np.median([len(x) for x in X])))
-    clf = CLSTransformerClassifier(max_epochs=1, patch_size=size, random_state=0)
+    # "auto" would choose longer patches for the padded sequences.
+    patch_size = auto_patch_size(int(np.median([len(x) for x in X])))
+    clf = CLSTransformerClassifier(max_epochs=1, patch_size=patch_size, random_state=0)
     functions = {"ours": lambda: clf.fit(X, y), "theirs": lambda: clf.fit(padded, y)}
-    yield row("fit PLAID", "padded to the longest", in_turn(functions, args.rounds), 2.0)
+    seconds = time_interleaved(functions, args.rounds)
+    yield comparison("fit PLAID", "padded to the longest", seconds, 2.0)
 
 
-def share_of_limit(args):
-    """A training step's matrix products by themselves, over the step.
+def training_step(args):
+    """The fraction of a training step's time that its matrix products alone would take.
 
-    The operations of a step are counted by `FlopCounterMode`, those of attention included (without
-    what its way back computes again); their rate is that of `a @ b` at the shape of the
-    feed-forward's, the fastest of the step.
+    "theirs" is the time of as many products of one shape as have the floating-point operations of
+    the step. The shape is that of the feed-forward layer, which runs at the highest rate.
     """
-    size, width, n_steps = 32, 128, 400
+    batch_size, d_model, n_steps = 32, 128, 400
     torch.manual_seed(0)
     network = CLSEncoder(
-        n_features=8, n_classes=10, depth=3, d_model=width, dim_feedforward=2 * width,
+        n_features=8, n_classes=10, depth=3, d_model=d_model, dim_feedforward=2 * d_model,
         dropout=0.0, embedding="linear",
     ).to(DEVICE)  # fmt: skip
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)
-    x = torch.randn(size, n_steps, 8, device=DEVICE)
-    y = torch.arange(size, device=DEVICE) % 10
-    a = torch.randn(size * n_steps, width, device=DEVICE)
-    b = torch.randn(width, 2 * width, device=DEVICE)
+    x = torch.randn(batch_size, n_steps, 8, device=DEVICE)
+    y = torch.arange(batch_size, device=DEVICE) % 10
+    a = torch.randn(batch_size * n_steps, d_model, device=DEVICE)
+    b = torch.randn(d_model, 2 * d_model, device=DEVICE)
 
     def step():
         optimizer.zero_grad()
@@ -182,42 +179,53 @@ def share_of_limit(args):
         optimizer.step()
         synchronize()
 
-    def flops(q, k, v, *args, **kwargs):
-        return 4 * math.prod(q) * k[-2]  # two products of all rows with all rows
+    n_products = max(1, round(count_flops(step) / (2 * a.numel() * b.shape[1])))
 
-    def flops_back(grad, q, k, v, *args, **kwargs):
-        return 2 * flops(q, k, v)
-
-    aten = torch.ops.aten
-    counter = FlopCounterMode(
-        display=False,
-        custom_mapping={
-            aten._scaled_dot_product_flash_attention_for_cpu: flops,
-            aten._scaled_dot_product_flash_attention_for_cpu_backward: flops_back,
-        },
-    )
-    with counter:
-        step()
-    n_products = max(1, round(counter.get_total_flops() / (2 * a.numel() * b.shape[1])))
-
-    def products():
+    def matrix_products():
         for _ in range(n_products):
             a @ b
         synchronize()
 
-    seconds = in_turn({"ours": step, "theirs": products}, 5 * args.rounds)
-    yield row("step 32x400, d_model 128, depth 3", "its matrix products", seconds, 0.6)
+    seconds = time_interleaved({"ours": step, "theirs": matrix_products}, 5 * args.rounds)
+    what = f"step {batch_size}x{n_steps}, d_model {d_model}, depth 3"
+    yield comparison(what, "its matrix products", seconds, 0.6)
 
 
-def growth(args):
-    """Seconds a sequence of small data over those of large data; the same per step of length."""
+def count_flops(function):
+    """Return the number of floating-point operations of the matrix products in a function.
+
+    What the backward pass of fused attention recomputes is not counted.
+    """
+
+    def attention_flops(q, k, v, *args, **kwargs):
+        return 4 * math.prod(q) * k[-2]  # the arguments are shapes: (B, H, N, E) each
+
+    def attention_backward_flops(grad, q, k, v, *args, **kwargs):
+        return 2 * attention_flops(q, k, v)
+
+    # PyTorch does not count the fused attention of the CPU.
+    aten = torch.ops.aten
+    counter = FlopCounterMode(
+        display=False,
+        custom_mapping={
+            aten._scaled_dot_product_flash_attention_for_cpu: attention_flops,
+            aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_backward_flops,
+        },
+    )
+    with counter:
+        function()
+    return counter.get_total_flops()
+
+
+def scaling(args):
+    """How the time of an epoch grows with the number of sequences, and with their length."""
     for small, large, wanted in (
         ((1000, 30, 4), (64_000, 30, 4), 1 / 1.15),
         ((64, 100, 4), (64, 6400, 4), 64**-0.3),
     ):
         data = {"theirs": noise(small), "ours": noise(large)}
         factor = (large[0] * large[1]) / (small[0] * small[1])
-        n_epochs = {"theirs": round(factor), "ours": 1}
+        n_epochs = {"theirs": round(factor), "ours": 1}  # the same total number of steps
 
         def fit(name, data=data, n_epochs=n_epochs):
             clf = CLSTransformerClassifier(max_epochs=n_epochs[name], batch_size=64)
@@ -225,7 +233,8 @@ def growth(args):
 
         functions = {name: partial(fit, name) for name in data}
         what, against = (f"epoch of {'x'.join(map(str, shape))}" for shape in (large, small))
-        yield row(what, f"{factor:.0f} of {against}", in_turn(functions, 1), wanted)
+        seconds = time_interleaved(functions, 1)
+        yield comparison(what, f"{factor:.0f} of {against}", seconds, wanted)
 
 
 def memory(args):
@@ -234,18 +243,17 @@ def memory(args):
         return
     script = """
 import re, sys, torch, numpy as np, peers
+from sklearn_cls._network.dropout import seed_generators
 from sklearn_cls._network.encoder import CLSEncoder
 torch.set_num_threads(1)
-X, y = np.zeros((64, 1000, 8), np.float32), np.arange(64) % 10
 if sys.argv[1] == "ours":
     network = CLSEncoder(n_features=8, n_classes=10, depth=4, embedding="linear")
-    from sklearn_cls._network.dropout import seed_generators
     seed_generators(network, 0)
 else:
     network = peers.TransformerEncoder(8, 10, 1000, depth=4)
 optimizer = torch.optim.AdamW(network.parameters(), fused=True)
-x, y = torch.randn(64, 1000, 8), torch.from_numpy(y)
-def peak():  # of this program: `ru_maxrss` starts as that of the program that started it
+x, y = torch.randn(64, 1000, 8), torch.arange(64) % 10
+def peak():  # `ru_maxrss` would include the peak of the parent process
     return int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1]) / 1024
 before = peak()
 torch.nn.functional.cross_entropy(network(x), y).backward()
@@ -253,19 +261,21 @@ optimizer.step()
 print(peak() - before)
 """
     added = {name: float(run(script, name)) for name in ("ours", "theirs")}
-    seconds = {**added, ("theirs", "ours"): added["theirs"] / added["ours"]}
-    yield row("MB of a step 64x1000x8, depth 4", "nn.TransformerEncoder", seconds, 1 / 0.6)
+    megabytes = {**added, ("theirs", "ours"): added["theirs"] / added["ours"]}
+    what, against = "MB of a step 64x1000x8, depth 4", "nn.TransformerEncoder"
+    yield comparison(what, against, megabytes, 1 / 0.6)
 
 
 def imports(args):
-    """Importing this package, against torch and scikit-learn."""
+    """Importing this package, against importing torch and scikit-learn alone."""
     scripts = {"ours": "import sklearn_cls", "theirs": "import torch, sklearn"}
     functions = {name: partial(run, script) for name, script in scripts.items()}
-    yield row("import", "torch, sklearn", in_turn(functions, 2 * args.rounds), 0.95)
+    seconds = time_interleaved(functions, 2 * args.rounds)
+    yield comparison("import", "torch, sklearn", seconds, 0.95)
 
 
-def two_at_once(args):
-    """Two fits side by side with the threads their batches are worth, against one each."""
+def concurrent_fits(args):
+    """Two concurrent fits with the default number of threads, against two with one thread each."""
     script = """
 import sys, numpy as np
 from sklearn_cls import CLSTransformerClassifier
@@ -277,20 +287,21 @@ clf = CLSTransformerClassifier(
 clf.fit(X, np.arange(n) % 4)
 """
 
-    def pair(n_jobs, *size):
+    def fit_two(n_jobs, *size):
         command = [sys.executable, "-c", script, str(n_jobs), *map(str, size)]
         processes = [subprocess.Popen(command) for _ in range(2)]
-        if any(process.wait() for process in processes):
-            raise RuntimeError("a fit failed")
+        if any([process.wait() for process in processes]):
+            raise RuntimeError("A concurrent fit failed; its error is printed above.")
 
     for size in ((1000, 2, 32), (1000, 1, 64)):
-        functions = {"ours": partial(pair, 0, *size), "theirs": partial(pair, 1, *size)}
+        functions = {"ours": partial(fit_two, 0, *size), "theirs": partial(fit_two, 1, *size)}
         what = "two fits at once, {}x100x8, patches of {}, batches of {}".format(*size)
-        yield row(what, "one thread each", in_turn(functions, args.rounds), 1 / 1.3)
+        seconds = time_interleaved(functions, args.rounds)
+        yield comparison(what, "one thread each", seconds, 1 / 1.3)
 
 
 def run(script, *args):
-    """Return what a script prints in a process of its own."""
+    """Run a script in a new process and return what it prints."""
     command = [sys.executable, "-c", script, *args]
     folder = Path(__file__).parent
     return subprocess.run(command, cwd=folder, capture_output=True, check=True, text=True).stdout
@@ -302,23 +313,28 @@ def synchronize():
         torch.cuda.synchronize()
 
 
-LINES = (
-    fits, default_fits, search, predictions, unequal_lengths, share_of_limit, growth, memory,
-    imports, two_at_once,
-)  # fmt: skip
+COMPARISONS = {
+    function.__name__: function
+    for function in (
+        fits, default_fits, search, predictions, unequal_lengths, training_step, scaling, memory,
+        imports, concurrent_fits,
+    )
+}  # fmt: skip
 
 
 def main():
-    """Measure every line, or those asked for."""
+    """Run all comparisons, or those that `--lines` names."""
     options = parser(__doc__, rounds=5)
-    names = [line.__name__ for line in LINES]
-    options.add_argument("--lines", nargs="+", choices=names, default=names)
-    options.add_argument("--data", help="folder of PLAID_TRAIN.ts")
+    names = list(COMPARISONS)
+    options.add_argument(
+        "--lines", nargs="+", choices=names, default=names, help="comparisons to run (default: all)"
+    )
+    options.add_argument("--data", help="folder that holds PLAID_TRAIN.ts")
     args = begin(options, *sorted(set(peers.PACKAGES.values())))
     rows = []
-    for line in LINES:
-        if line.__name__ in args.lines:
-            for row in line(args):
+    for name in names:
+        if name in args.lines:
+            for row in COMPARISONS[name](args):
                 print(*row.values(), sep=", ", file=sys.stderr, flush=True)
                 rows.append(row)
     report(rows, args.out)

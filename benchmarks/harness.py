@@ -1,53 +1,68 @@
-"""What the benchmarks share: options, the lines above a table, timing in turn, the CSV."""
+"""What the benchmarks share: command-line options, test data, timing and result tables."""
 
 import argparse
-import csv
 import itertools
 import platform
 import statistics
 import time
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def parser(description, *, rounds):
-    """Return a parser of the options all benchmarks have; `rounds` is the default."""
+    """Return an argument parser with the common options; `rounds` is the default of `--rounds`."""
     options = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("--rounds", type=int, default=rounds, help=f"default {rounds}")
-    options.add_argument("--threads", type=int, default=torch.get_num_threads())
-    options.add_argument("--out", help="CSV to write")
+    options.add_argument(
+        "--rounds", type=int, default=rounds, help="number of timing rounds (default: %(default)s)"
+    )
+    options.add_argument(
+        "--threads", type=int, default=torch.get_num_threads(), help="number of torch threads"
+    )
+    options.add_argument("--out", help="CSV file to write the table to")
     return options
 
 
 def begin(options, *packages):
-    """Set the threads and print the lines above the table; return what the command line asks."""
+    """Parse the command line, set the number of threads, print a header; return the arguments."""
     args = options.parse_args()
     torch.set_num_threads(args.threads)
     print_versions(*packages)
-    print(f"# {args.rounds} rounds in turn, medians, seed 0", flush=True)
+    print(f"# medians of {args.rounds} interleaved rounds, seed 0", flush=True)
     return args
 
 
-def print_versions(*more):
-    """Print the versions of what is measured, and of packages `more` that are there; threads."""
+def print_versions(*packages):
+    """Print the versions of the main packages, and of those in `packages` that are installed."""
     names = ["sklearn_cls", "torch", "scikit-learn", "skorch", "numpy"]
-    names += [name for name in more if find_spec(name)]
+    names += [name for name in packages if find_spec(name)]
     versions = ", ".join(f"{name} {version(name)}" for name in names)
-    cuda = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    gpu = f", {torch.cuda.get_device_name()}" if DEVICE == "cuda" else ""
     print(
-        f"# {versions}, Python {platform.python_version()}\n# {platform.machine()} cpu, "
-        f"{torch.get_num_threads()} threads{cuda}"
+        f"# {versions}, Python {platform.python_version()}\n# {platform.machine()} CPU, "
+        f"{torch.get_num_threads()} threads{gpu}"
     )
 
 
-def in_turn(functions, rounds, warm_up=1):
-    """Return {name: median seconds} of functions called one after the other, round by round.
+def noise(shape, n_classes=10):
+    """Return sequences of normal noise, float32, and the classes 0, 1, ... in rotation."""
+    X = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    return X, np.arange(len(X)) % n_classes
 
-    And under ("name", "other") the median of the ratios of the rounds, which drift together.
+
+def time_interleaved(functions, rounds, warm_up=1):
+    """Time functions in interleaved rounds, each of which calls every function once.
+
+    Returns {name: median seconds} and, under ("name", "other"), the median of the ratios within a
+    round. Load from other processes affects both sides of such a ratio alike.
     """
     seconds = {name: [] for name in functions}
     for i in range(warm_up + rounds):
@@ -63,16 +78,25 @@ def in_turn(functions, rounds, warm_up=1):
     return medians
 
 
-def report(rows, out):
-    """Print rows (a list of dict with the same keys) as a table and write them to a CSV."""
-    names = list(rows[0])
-    cells = [names, *([f"{value:.4g}" if isinstance(value, float) else str(value)
-                       for value in row.values()] for row in rows)]  # fmt: skip
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
-    if out:
-        with open(out, "w", newline="") as file:
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
-            writer.writerows(rows)
+def report(rows, path):
+    """Print a table of `rows`, a list of dict, and write it to a CSV file unless `path` is None."""
+    table = pd.DataFrame(rows)
+    print_table(table)
+    if path:
+        table.to_csv(path, index=False)
+
+
+def print_table(table):
+    """Print a data frame with four significant digits and without its index."""
+    print(table.to_string(index=False, float_format="{:.4g}".format, na_rep=""))
+
+
+def read_rows(path):
+    """Return the rows of a CSV file as a list of dict; none if it does not exist."""
+    return pd.read_csv(path).to_dict("records") if path and Path(path).exists() else []
+
+
+def append_row(row, path):
+    """Append a row to a CSV file, after a header if the file is new; None writes nothing."""
+    if path:
+        pd.DataFrame([row]).to_csv(path, mode="a", header=not Path(path).exists(), index=False)

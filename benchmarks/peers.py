@@ -1,4 +1,4 @@
-"""What users would use instead of this package, as they would use it.
+"""The alternatives that the speed benchmark compares with, set up as their users would.
 
 Shapes: B sequences, T steps, F features, K classes, D `d_model`. X is (n, T, F) float32, y (n,).
 """
@@ -9,6 +9,7 @@ from importlib.util import find_spec
 import numpy as np
 import torch
 import torch.nn.functional as F
+from harness import DEVICE
 from skorch import NeuralNetClassifier
 from torch import nn
 
@@ -16,7 +17,10 @@ LR = 1e-3
 
 
 class CLSNetwork(nn.Module):
-    """A linear embedding, learned positions and a [CLS] token around an encoder, read at row 0."""
+    """Linear embedding, [CLS] token and linear head around an encoder with learned positions.
+
+    Subclasses create their encoder in `build` and call it in `encode`.
+    """
 
     def __init__(
         self, n_features, n_classes, n_steps, *, cls_strategy="learned", d_model=64, n_heads=4,
@@ -39,7 +43,7 @@ class CLSNetwork(nn.Module):
 
 
 class TransformerEncoder(CLSNetwork):
-    """Around `nn.TransformerEncoder`: the network everyone writes first."""
+    """`nn.TransformerEncoder`, with the learned positions added to its input."""
 
     def build(self, n_tokens, d_model, n_heads, dim_feedforward, depth, dropout):
         """Build the encoder."""
@@ -50,12 +54,12 @@ class TransformerEncoder(CLSNetwork):
         self.encoder = nn.TransformerEncoder(layer, depth, norm, enable_nested_tensor=False)
 
     def encode(self, z):
-        """Return z (B, 1 + T, D) encoded."""
+        """Return the output of the encoder, (B, 1 + T, D), for tokens z of the same shape."""
         return self.encoder(z + self.position)
 
 
 class Bert(CLSNetwork):
-    """Around `transformers.BertModel`, which adds positions of its own."""
+    """`transformers.BertModel`, which adds learned positions of its own."""
 
     def build(self, n_tokens, d_model, n_heads, dim_feedforward, depth, dropout):
         """Build the encoder."""
@@ -73,12 +77,12 @@ class Bert(CLSNetwork):
         self.encoder = transformers.BertModel(config, add_pooling_layer=False)
 
     def encode(self, z):
-        """Return z (B, 1 + T, D) encoded."""
+        """Return the output of the encoder, (B, 1 + T, D), for tokens z of the same shape."""
         return self.encoder(inputs_embeds=z).last_hidden_state
 
 
 class XTransformer(CLSNetwork):
-    """Around `x_transformers.ContinuousTransformerWrapper`, which adds positions of its own."""
+    """`x_transformers.ContinuousTransformerWrapper`, which adds learned positions of its own."""
 
     def build(self, n_tokens, d_model, n_heads, dim_feedforward, depth, dropout):
         """Build the encoder."""
@@ -97,13 +101,13 @@ class XTransformer(CLSNetwork):
         )
 
     def encode(self, z):
-        """Return z (B, 1 + T, D) encoded."""
+        """Return the output of the encoder, (B, 1 + T, D), for tokens z of the same shape."""
         return self.encoder(z)
 
 
 NETWORKS = {"skorch": TransformerEncoder, "BertModel": Bert, "x-transformers": XTransformer}
 CLASSIFIERS = ("MVTSTransformer", "ConvTran", "TSTPlus")
-PACKAGES = {
+PACKAGES = {  # the import name of the package that provides each alternative
     "BertModel": "transformers",
     "x-transformers": "x_transformers",
     "MVTSTransformer": "sktime",
@@ -112,18 +116,18 @@ PACKAGES = {
 }
 
 
-def is_there(name):
-    """Whether the package of a peer is installed."""
+def is_installed(name):
+    """Return whether the package that provides an alternative is installed."""
     return name not in PACKAGES or find_spec(PACKAGES[name]) is not None
 
 
 def sizes(X, y):
-    """Return the first three arguments of a network: F, K, T."""
+    """Return F, K and T: the first three arguments of a network."""
     return X.shape[2], int(y.max()) + 1, X.shape[1]
 
 
-def net(X, y, *, max_epochs, batch_size, dropout, device):
-    """Return plain skorch around `TransformerEncoder`, on all of the data, unfitted."""
+def skorch_classifier(X, y, *, max_epochs, batch_size, dropout):
+    """Return skorch's classifier around `TransformerEncoder`, unfitted, without validation data."""
     n_features, n_classes, n_steps = sizes(X, y)
     return NeuralNetClassifier(
         TransformerEncoder,
@@ -138,42 +142,39 @@ def net(X, y, *, max_epochs, batch_size, dropout, device):
         batch_size=batch_size,
         iterator_train__shuffle=True,
         train_split=None,
-        device=device,
+        device=DEVICE,
         verbose=0,
     )
 
 
-def fit(name, X, y, **plan):
-    """Train a network of `NETWORKS`: plain skorch, or a bare loop."""
-    return net(X, y, **plan).fit(X, y) if name == "skorch" else loop(name, X, y, **plan)
+def fit(name, X, y, *, max_epochs, batch_size, dropout):
+    """Train a network of `NETWORKS`: "skorch" by skorch, the others in a bare loop."""
+    if name == "skorch":
+        clf = skorch_classifier(X, y, max_epochs=max_epochs, batch_size=batch_size, dropout=dropout)
+        return clf.fit(X, y)
+    return train(NETWORKS[name](*sizes(X, y), dropout=dropout), X, y, max_epochs, batch_size)
 
 
-def loop(name, X, y, *, max_epochs, batch_size, dropout, device):
-    """Train a network in a bare loop."""
-    network = NETWORKS[name](*sizes(X, y), dropout=dropout).to(device).train()
-    return train(network, X, y, max_epochs, batch_size, device)
-
-
-def train(network, X, y, max_epochs, batch_size, device):
-    """Train `network`, of sequences to logits, and return it."""
+def train(network, X, y, max_epochs, batch_size):
+    """Train `network`, which maps sequences to logits, in a bare loop and return it."""
+    network.to(DEVICE).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=LR)
-    X, y = torch.from_numpy(X).to(device), torch.from_numpy(y).to(device)
+    X, y = torch.from_numpy(X).to(DEVICE), torch.from_numpy(y).to(DEVICE)
     for _ in range(max_epochs):
-        for rows in torch.randperm(len(X)).to(device).split(batch_size):
+        for batch in torch.randperm(len(X)).to(DEVICE).split(batch_size):
             optimizer.zero_grad()
-            F.cross_entropy(network(X[rows]), y[rows]).backward()
+            F.cross_entropy(network(X[batch]), y[batch]).backward()
             optimizer.step()
     return network
 
 
 def fit_default(name, X, y, *, max_epochs, batch_size):
-    """Train a classifier of `CLASSIFIERS` with the dimensions it comes with."""
+    """Train a classifier of `CLASSIFIERS` with its default dimensions."""
     X = np.ascontiguousarray(X.swapaxes(1, 2))  # (n, F, T)
-    if name == "TSTPlus":  # a network only; its package trains in fastai's loop
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "TSTPlus":  # tsai has no estimator for it and trains it with fastai
         module = import_module("tsai.models.TSTPlus")
-        network = module.TSTPlus(X.shape[1], int(y.max()) + 1, X.shape[2]).to(device)
-        return train(network, X, y, max_epochs, batch_size, device)
+        network = module.TSTPlus(X.shape[1], int(y.max()) + 1, X.shape[2])
+        return train(network, X, y, max_epochs, batch_size)
     module = import_module("sktime.classification.deep_learning")
     if name == "MVTSTransformer":
         classifier = module.MVTSTransformerClassifier

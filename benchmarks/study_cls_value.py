@@ -28,8 +28,8 @@ import joblib
 import numpy as np
 import pandas as pd
 import torch
-from bench_accuracy import add, half, problems, read, take
-from harness import print_versions
+from bench_accuracy import available_problems, load_problem, take
+from harness import append_row, print_versions, read_rows
 from sklearn.model_selection import StratifiedKFold, train_test_split
 from skorch.callbacks import Callback
 from study_report import write_report
@@ -72,15 +72,15 @@ def load(problem, folder, n_train, seed):
         return X[:n_train], y[:n_train], X[n_train:], y[n_train:]
     is_replication = seed >= FIRST_REPLICATION_SEED
     split_seed = seed if is_replication else 0
-    if problem in problems(None, "test"):
-        X, y = half(problem, None, "TRAIN")
-        X_test, y_test = half(problem, None, "TEST")
+    if problem in available_problems(None, "test"):
+        X, y = load_problem(problem, None, "TRAIN")
+        X_test, y_test = load_problem(problem, None, "TEST")
         if is_replication:
             X_all = [*X, *X_test] if isinstance(X, list) else np.concatenate([X, X_test])
             y_all = np.concatenate([y, y_test])
             X, y, X_test, y_test = stratified_split(X_all, y_all, len(y), split_seed)
     else:
-        X, y = half(problem, folder, "TRAIN")
+        X, y = load_problem(problem, folder, "TRAIN")
         n = min(n_train, len(y) * 2 // 3)
         X, y, X_test, y_test = stratified_split(X, y, n, split_seed)
     train, test = (
@@ -119,7 +119,7 @@ def classifier(setting, arm, X, n_updates, lr, seed):
 
 
 def tune(setting, arm, split, n_updates, n_folds, first_seed=0):
-    """Return the learning rate with the best cross-validated accuracy, that, and how many it tried.
+    """Return the best learning rate in cross-validation, its accuracy, and how many were tried.
 
     The search starts in the middle and moves up or down as long as the accuracy improves, so that
     the neighbours of the result are not better. Among equals, the one nearest to the middle wins.
@@ -220,7 +220,7 @@ def redraw_token(clf, X, y):
 
 
 def make_row(key, lr, accuracy, split, options):
-    """Return a row of the CSV file, with NaN for what only some rows have."""
+    """Return a row of the CSV file, with NaN in the columns that only some rows fill."""
     _, y, _, y_test = split
     return {
         **dict(zip(KEY, key, strict=True)),
@@ -242,7 +242,7 @@ class Study:
         self.options = options
         self.parallel = parallel
         self.bar = bar
-        self.rows = {tuple(row[name] for name in KEY): row for row in read(options.out)}
+        self.rows = {tuple(row[name] for name in KEY): row for row in read_rows(options.out)}
         self.split = functools.cache(self._load)
 
     def _load(self, problem, seed):
@@ -282,12 +282,12 @@ class Study:
         self.run_rows(keys)
 
     def run_rows(self, keys):
-        """Run the missing ones of some rows."""
+        """Run the fits of all keys that have no row yet."""
         missing = [key for key in keys if key not in self.rows]
         self.bar.update(len(keys) - len(missing))
         for row in self.parallel(self._task(key) for key in missing):
             self.rows[tuple(row[name] for name in KEY)] = row
-            add(row, self.options.out)
+            append_row(row, self.options.out)
             self.bar.set_postfix_str(row["problem"])
             self.bar.update()
 
@@ -346,9 +346,9 @@ def parse(args):
     """Return the options of the command line, with defaults for those that are missing."""
     parser = make_parser()
     options = parser.parse_args(args)
-    available = (*SYNTHETIC, *(name for name in REAL if name in problems(None, "test")))
+    available = (*SYNTHETIC, *(name for name in REAL if name in available_problems(None, "test")))
     if options.data is not None:
-        in_folder = set(problems(options.data, "cv")) - set(available)
+        in_folder = set(available_problems(options.data, "cv")) - set(available)
         available = (*available, *(name for name in REAL if name in in_folder))
     quick = options.quick
     defaults = {
