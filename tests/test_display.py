@@ -343,9 +343,9 @@ def test_unseen_sequences_are_hollow_and_do_not_change_the_plane(fitted, data):
     for scatter, points in zip(render(display).scatters_, expected, strict=True):
         assert np.allclose(scatter.get_offsets(), points, atol=1e-5)
     assert [len(scatter.get_facecolor()) for scatter in display.scatters_] == [1, 0, 1, 0]
-    shares = pca.explained_variance_ratio_
-    assert display.ax_.get_xlabel() == f"PCA 1 ({shares[0]:.0%} of the variance)"
-    assert display.ax_.get_ylabel() == f"PCA 2 ({shares[1]:.0%} of the variance)"
+    ratios = pca.explained_variance_ratio_
+    assert display.ax_.get_xlabel() == f"PCA 1 ({ratios[0]:.0%} of the variance)"
+    assert display.ax_.get_ylabel() == f"PCA 2 ({ratios[1]:.0%} of the variance)"
     assert texts(legend_of(display)) == ["0", "1", "seen", "unseen"]
     assert legend_of(display).get_title().get_text() == "class"
 

@@ -204,9 +204,9 @@ class EmbeddingDisplay:
         self.scatters_ = []
         for i, label in enumerate(classes):
             for unseen in (False, True):
-                of_class = points[(labels == label) & (is_unseen == unseen)]
-                if len(of_class):
-                    self.scatters_.append(_scatter(axis, of_class, i, unseen, len(points)))
+                chosen = points[(labels == label) & (is_unseen == unseen)]
+                if len(chosen):
+                    self.scatters_.append(_scatter(axis, chosen, i, unseen, len(points)))
         axis.set(xlabel=self.axis_names[0], ylabel=self.axis_names[1])
         axis.set_title("[CLS] vectors of the sequences")
         handles = _legend_handles(classes, is_unseen.any())
