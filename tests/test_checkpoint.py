@@ -104,8 +104,11 @@ def test_a_warm_start_resumes_from_its_checkpoint(data, path, tmp_path):
         small(warm_start=True).fit(*data, checkpoint=path)
 
 
-@pytest.mark.parametrize("n_fits_before", [None, 0, 1], ids=["cold", "warm", "warm, fitted"])
-@pytest.mark.parametrize("interval", [0.0, 3600.0], ids=["each epoch", "first state only"])
+@pytest.mark.parametrize(
+    ("n_fits_before", "interval"),
+    [(None, 0.0), (0, 0.0), (1, 0.0), (1, 3600.0)],
+    ids=["cold", "first warm start", "second fit", "second fit, first state only"],
+)
 def test_ctrl_c_while_a_checkpoint_is_due_ends_the_fit_and_the_same_call_resumes(
     n_fits_before, interval, data, path, monkeypatch
 ):
@@ -192,7 +195,7 @@ def test_an_epoch_in_which_a_callback_stops_is_not_stored_and_a_resumed_fit_stop
         ({"class_weight": {0: 2.0}}, "sample_weight is different"),
         ({"random_state": np.random.RandomState(0)}, "random_state is 0, not a RandomState"),
     ],
-    ids=str,
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
 def test_a_fit_with_other_parameters_is_refused(change, what, data, path):
     crash(small(), data, path)
