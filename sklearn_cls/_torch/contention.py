@@ -5,7 +5,7 @@ for has lost its core to another process, they keep that core busy for nothing. 
 spinning while it manages more threads than there are cores [1], so idle threads are added as long
 as the operating system reports contention. Results do not depend on them.
 
-Measured on 2 cores, torch 2.13, medians of 5 rounds: two fits at once with 2 threads each are 4.2 to
+Measured on 2 cores, torch 2.13, medians of 5 rounds: two fits at once of 2 threads each are 4.2 to
 4.5 times as fast (at least 1.9 times), and a fit alone takes the same time. GOMP_SPINCOUNT=100 or
 OMP_WAIT_POLICY=PASSIVE help two fits as much, but a fit alone then takes 1.5 to 1.7 times as long.
 
