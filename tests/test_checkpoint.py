@@ -195,7 +195,7 @@ def test_an_epoch_in_which_a_callback_stops_is_not_stored_and_a_resumed_fit_stop
         ({"class_weight": {0: 2.0}}, "sample_weight is different"),
         ({"random_state": np.random.RandomState(0)}, "random_state is 0, not a RandomState"),
     ],
-    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+    ids=["lr", "depth", "seed", "no seed", "max_epochs", "class_weight", "generator"],
 )
 def test_a_fit_with_other_parameters_is_refused(change, what, data, path):
     crash(small(), data, path)
