@@ -389,11 +389,12 @@ class CLSTransformerClassifier(
                 context.call_on_fit_task_end(**hook_kwargs, reconstruction_attributes=dict)
         if net.is_interrupted:
             resume = "warm_start=True to continue from these weights"
-            if checkpoint.path is not None:
+            if checkpoint.n_epochs:  # the file may hold no epoch yet
                 resume = f"checkpoint={checkpoint.path!r} to resume"
             warnings.warn(
-                f"Training was interrupted in epoch {self.n_iter_ + 1} of {net.max_epochs}: the "
-                f"model is usable, but may not have converged. Call fit again with {resume}.",
+                f"Training was interrupted in epoch {min(self.n_iter_ + 1, net.max_epochs)} of "
+                f"{net.max_epochs}: the model is usable, but may not have converged. Call fit "
+                f"again with {resume}.",
                 UserWarning,
                 stacklevel=4,
             )

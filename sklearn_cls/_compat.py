@@ -1,5 +1,7 @@
 """Private parts of scikit-learn, and parts that only newer versions have; imported nowhere else."""
 
+import functools
+
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._param_validation import (
@@ -40,8 +42,13 @@ except ImportError:  # scikit-learn < 1.9 has no callbacks
         """Stand-in without `set_callbacks`."""
 
     def with_callbacks(method):
-        """Return `method` unchanged."""
-        return method
+        """Return `method` in a wrapper, as scikit-learn does: `stacklevel` counts the same."""
+
+        @functools.wraps(method)
+        def wrapper(*args, **kwargs):
+            return method(*args, **kwargs)
+
+        return wrapper
 
     def init_callback_context(estimator, callbacks, max_subtasks):
         """Return a context that does nothing."""

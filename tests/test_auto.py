@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+
+from sklearn_cls._training.auto import (
+    auto_batch_size,
+    auto_lr,
+    auto_max_epochs,
+    auto_n_threads,
+    auto_patch_size,
+)
+from tests.helpers import bumps, small
+
+
+@pytest.mark.parametrize(
+    ("n_steps", "patch_size"), [(1, 1), (64, 1), (65, 2), (128, 2), (315, 5), (6400, 100)]
+)
+def test_auto_patch_size_makes_at_most_64_tokens(n_steps, patch_size):
+    assert auto_patch_size(n_steps) == patch_size
+
+
+@pytest.mark.parametrize(
+    ("n_sequences", "batch_size"),
+    [(2, 8), (40, 8), (200, 16), (1000, 128), (40_000, 128), (10**6, 128)],
+)
+def test_auto_batch_size_is_a_power_of_2_near_a_tenth_of_the_sequences(n_sequences, batch_size):
+    assert auto_batch_size(n_sequences) == batch_size
+
+
+@pytest.mark.parametrize(
+    ("n_sequences", "batch_size", "max_epochs"),
+    [
+        (1, 32, 600), (160, 32, 120), (1920, 32, 10), (96, 96, 600),  # 600 updates
+        (96, 8, 100), (96, 16, 142),  # 1200 and 850 updates
+        (1921, 32, 10), (10**6, 32, 10),  # at least 10 epochs
+    ],
+)  # fmt: skip
+def test_auto_max_epochs_makes_600_updates_and_more_with_small_batches(
+    n_sequences, batch_size, max_epochs
+):
+    assert auto_max_epochs(n_sequences, batch_size) == max_epochs
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "d_model", "lr"),
+    [
+        (16, 16, 2e-3), (16, 64, 2e-3), (16, 128, 1e-3), (16, 256, 5e-4),
+        (4, 64, 1e-3), (64, 64, 4e-3), (128, 64, 32**0.5 / 1e3), (256, 64, 32**0.5 / 1e3),
+    ],
+)  # fmt: skip
+def test_auto_lr_grows_with_the_batch_size_and_falls_with_the_width(batch_size, d_model, lr):
+    assert auto_lr(batch_size, d_model) == pytest.approx(lr, rel=1e-12)
+
+
+def test_fit_uses_the_automatic_values():
+    X = [np.zeros((n_steps, 1)) for n_steps in (100, 130, 130, 1000)] * 30
+    clf = small(patch_size="auto", batch_size="auto", lr="auto", d_model=128, max_epochs=1)
+    clf.fit(X, np.arange(120) % 2)
+    assert clf.module_.embedding.patch_size == 3  # of the median of 130 steps
+    assert clf.net_.batch_size == 16
+    assert clf.net_.lr == 1e-3
+
+
+def test_partial_fit_keeps_the_learning_rate_constant(data):
+    clf = small(lr=3e-3).partial_fit(*data)
+    assert clf.history_["lr"] == [3e-3]
+
+
+@pytest.mark.parametrize("n_sequences", [40, 1280])
+def test_automatic_training_works_for_small_and_large_data(n_sequences):
+    params = {"max_epochs": "auto", "batch_size": "auto", "lr": "auto", "depth": 1}
+    clf = small(**params).fit(*bumps(n_sequences, n_steps=8))
+    assert clf.net_.batch_size == {40: 8, 1280: 128}[n_sequences]
+    assert clf.score(*bumps(seed=1, n_steps=8)) > 0.95
+
+
+def test_a_deep_and_wide_network_is_stable_at_the_automatic_learning_rate(data):
+    X, y = data
+    clf = small(depth=6, d_model=256, n_heads=4, max_epochs=12, lr="auto", augment=False)
+    clf.fit(X, y)
+    assert clf.score(X, y) > 0.95
+    assert clf.loss_curve_[-1] < 0.5 * clf.loss_curve_[0]
+
+
+def test_a_gpu_leaves_the_number_of_threads_alone(fitted):
+    assert auto_n_threads(fitted.module_, "cuda", None, 10**9) is None
+    assert auto_n_threads(fitted.module_, "cpu", 3, 1) == 3

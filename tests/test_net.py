@@ -1,0 +1,225 @@
+"""The training loop: updates, interrupts, augmented batches, seeds and threads."""
+
+import re
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sklearn_cls._data import augment
+from sklearn_cls._persistence import checkpoint
+from sklearn_cls._training.net import Net
+from tests.helpers import Hook, small
+
+
+def interrupt_in_epoch(monkeypatch, epoch):
+    """Raise KeyboardInterrupt, as Ctrl-C does, in the third update of `epoch`."""
+    train_step = Net.train_step
+
+    def interrupted(net, batch, **kwargs):
+        if len(net.history) == epoch and len(net.history[-1]["batches"]) == 2:
+            raise KeyboardInterrupt
+        return train_step(net, batch, **kwargs)
+
+    monkeypatch.setattr(Net, "train_step", interrupted)
+
+
+def test_an_interrupt_leaves_a_usable_model(data, monkeypatch):
+    interrupt_in_epoch(monkeypatch, 5)
+    with pytest.warns(UserWarning, match=r"interrupted in epoch 5 of 6: the model is usable"):
+        clf = small(max_epochs=6, lr=1e-2).fit(*data)
+    assert clf.n_iter_ == 4
+    assert clf.score(*data) > 0.8
+    assert not clf.module_.training
+
+
+def test_an_interrupt_warns_at_the_line_of_the_caller_to_use_warm_start(data, monkeypatch):
+    interrupt_in_epoch(monkeypatch, 2)
+    clf = small(max_epochs=3)
+    advice = "Call fit again with warm_start=True to continue from these weights."
+    with pytest.warns(UserWarning, match=advice) as caught:
+        clf.fit(*data)
+    assert [warning.filename for warning in caught] == [__file__]
+    monkeypatch.undo()
+    first_loss = clf.loss_curve_[0]
+    assert clf.set_params(warm_start=True).fit(*data).loss_curve_[0] < first_loss
+
+
+@pytest.mark.parametrize("interval", [0.0, 1000.0])
+def test_an_interrupt_warns_to_resume_from_a_checkpoint_that_holds_an_epoch(
+    interval, data, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(checkpoint, "INTERVAL", interval)
+    monkeypatch.setattr(checkpoint, "SHARE", np.inf)
+    interrupt_in_epoch(monkeypatch, 3)
+    path, n_epochs = tmp_path / "checkpoint", []
+    advice = f"checkpoint='{path}' to resume" if interval == 0 else "warm_start=True to continue"
+    hook = Hook(on_epoch_end=lambda net, **_: n_epochs.append(1))
+    clf = small(max_epochs=4, callbacks=[hook])
+    with pytest.warns(UserWarning, match=f"Call fit again with {re.escape(advice)}"):
+        clf.fit(*data, checkpoint=path)
+    monkeypatch.undo()
+    assert clf.fit(*data, checkpoint=path).n_iter_ == 4
+    assert len(n_epochs) == (2 + 2 if interval == 0 else 2 + 4)
+
+
+def test_an_interrupt_with_early_stopping_restores_the_best_epoch(data, monkeypatch):
+    weights = []
+
+    def copy_weights(net, **kwargs):
+        weights.append(deepcopy(net.module_.state_dict()))
+
+    def spoil_weights(net, **kwargs):
+        if len(weights) == 2:  # all epochs after the second are worse
+            nn.init.normal_(net.module_.head.weight, std=100)
+
+    hook = Hook(on_epoch_begin=spoil_weights, on_epoch_end=copy_weights)
+    interrupt_in_epoch(monkeypatch, 5)
+    with pytest.warns(UserWarning, match="interrupted"):
+        clf = small(augment=False, early_stopping=True, callbacks=[hook]).fit(*data)
+    assert clf.n_iter_ == 4
+    assert int(np.argmin(clf.history_["valid_loss"])) == 1
+    for name, value in clf.module_.state_dict().items():
+        assert torch.equal(value, weights[1][name])
+
+
+def test_an_interrupt_in_the_first_epoch_is_raised_and_changes_nothing(data, monkeypatch):
+    interrupt_in_epoch(monkeypatch, 1)
+    clf = small()
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(*data)
+    assert not hasattr(clf, "classes_")
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_fit_trains_where_the_caller_has_disabled_gradients(mode, fitted, data):
+    with mode():
+        clf = small().fit(*data)
+        assert not torch.is_grad_enabled()
+    assert np.array_equal(clf.predict_proba(data[0]), fitted.predict_proba(data[0]))
+    clf.partial_fit(*data)
+
+
+def test_fit_ignores_the_default_dtype_of_the_caller(data):
+    expected = small(max_epochs=2).fit(*data).predict_proba(data[0])
+    torch.set_default_dtype(torch.float64)
+    try:
+        probabilities = small(max_epochs=2).fit(*data).predict_proba(data[0])
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities, expected, atol=0.2)
+
+
+def test_calls_that_continue_a_training_use_other_random_numbers(data):
+    def draws():
+        batches, dropout_seeds, token_seeds = [], [], []
+
+        def record_seeds(net, **kwargs):
+            batches.append([])
+            dropout_seeds.append(net.module_.embedding.dropout.generator.initial_seed())
+            token_seeds.append(net.module_.token.generator.initial_seed())
+
+        hook = Hook(
+            on_train_begin=record_seeds,
+            on_batch_end=lambda net, batch, **_: batches[-1].append(batch[1].tolist()),
+        )
+        clf = small(callbacks=[hook], warm_start=True, max_epochs=1)
+        clf.partial_fit(*data).partial_fit(*data).fit(*data).fit(*data)
+        return batches, dropout_seeds, token_seeds
+
+    first = draws()
+    for values in first:
+        assert len(values) == len(set(map(str, values))) == 4
+    assert draws() == first
+
+
+@pytest.mark.parametrize(("n_jobs", "n_threads"), [(1, 1), (2, 2), (None, 1)])
+def test_n_jobs_is_the_number_of_threads_during_training(n_jobs, n_threads, data):
+    seen = []
+    hook = Hook(on_epoch_end=lambda net, **_: seen.append(torch.get_num_threads()))
+    small(n_jobs=n_jobs, max_epochs=1, callbacks=[hook]).fit(*data)
+    assert seen == [n_threads]
+    assert torch.get_num_threads() == 1
+
+
+def test_the_net_predicts_class_codes_of_raw_sequences(fitted, data):
+    X = data[0]
+    assert np.allclose(fitted.net_.predict_proba(X), fitted.predict_proba(X), atol=1e-6)
+    assert np.array_equal(fitted.net_.predict(list(X)), fitted.predict(X))
+
+
+def inputs_by_epoch(clf, data, *, of_training=True):
+    """Fit; return the inputs of the batches of each epoch, of training or of validation."""
+    epochs = []
+
+    def record(net, batch, training, **kwargs):
+        if training == of_training:
+            epochs[-1].append(batch[0])
+
+    hook = Hook(on_epoch_begin=lambda net, **_: epochs.append([]), on_batch_begin=record)
+    clf.set_params(callbacks=[hook]).fit(*data)
+    return epochs
+
+
+def sequences_of(batches):
+    return [x.numpy().tobytes() for inputs in batches for x in inputs["x"]]
+
+
+def test_sequences_are_augmented_anew_in_each_epoch_and_alike_for_one_seed(data):
+    originals = {x.tobytes() for x in data[0]}
+    first, second = map(sequences_of, inputs_by_epoch(small(max_epochs=2), data))
+    assert len(first) == len(second) == 60
+    assert not originals & set(first)
+    assert not set(first) & set(second)
+    again = inputs_by_epoch(small(max_epochs=2), data)
+    assert list(map(sequences_of, again)) == [first, second]
+
+
+@pytest.mark.parametrize(
+    ("params", "of_training"), [({"augment": False}, True), ({"early_stopping": True}, False)]
+)
+def test_sequences_are_unchanged_without_augmentation_and_in_validation(params, of_training, data):
+    originals = {x.tobytes() for x in data[0]}
+    (batches,) = inputs_by_epoch(small(max_epochs=1, **params), data, of_training=of_training)
+    seen = sequences_of(batches)
+    assert len(seen) == (60 if of_training else 6)
+    assert set(seen) <= originals
+    assert not any("target" in inputs for inputs in batches)
+
+
+def test_cutmix_is_not_applied_to_sequences_of_different_scales(data):
+    X, y = data
+    assert "target" in inputs_by_epoch(small(max_epochs=1), (X, y))[0][0]
+    X = X * np.logspace(-4, 2, len(X))[:, None, None]
+    assert "target" not in inputs_by_epoch(small(max_epochs=1), (X, y))[0][0]
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_the_loss_of_cutmix_is_the_mixture_of_the_weighted_losses_of_both_classes(
+    label_smoothing, data, monkeypatch
+):
+    mixtures, losses, mix_labels = [], [], augment.mix_labels
+
+    def record_mixture(y, weight, permutation, lam, n_classes):
+        mixtures.append((y, weight, permutation, lam))
+        return mix_labels(y, weight, permutation, lam, n_classes)
+
+    def record_loss(net, batch, y_pred, loss, **kwargs):
+        y, weight, permutation, lam = mixtures.pop()
+        cross_entropy = nn.CrossEntropyLoss(reduction="none", label_smoothing=label_smoothing)
+        own = (1 - lam) * weight * cross_entropy(y_pred.detach(), y)
+        other = lam * weight[permutation] * cross_entropy(y_pred.detach(), y[permutation])
+        losses.append((loss.item(), (own + other).mean().item()))
+        assert torch.equal(batch[1], y)
+
+    monkeypatch.setattr(augment, "mix_labels", record_mixture)
+    clf = small(
+        max_epochs=2, label_smoothing=label_smoothing, callbacks=[Hook(on_batch_end=record_loss)]
+    )
+    clf.fit(*data, sample_weight=np.linspace(0.5, 2, 60))
+    assert len(losses) == 8
+    found, expected = zip(*losses, strict=True)
+    assert found == pytest.approx(expected, abs=1e-5)
