@@ -19,9 +19,11 @@ def sequences(n):
     return read_sequences(np.arange(float(n))[:, np.newaxis, np.newaxis])
 
 
-def check(y, sample_weight=None, classes=None, is_part=False, n=None, **params):
+def check(y, sample_weight=None, classes=None, n=None, class_weight=None, **kwargs):
+    """Return the classes and the data set of n sequences."""
     n = len(y) if n is None else n
-    return check_targets(small(**params), sequences(n), y, sample_weight, classes, is_part=is_part)
+    estimator = small(class_weight=class_weight)
+    return check_targets(estimator, sequences(n), y, sample_weight, classes, **kwargs)
 
 
 def dataset(lengths, y):
@@ -105,8 +107,10 @@ def test_labels_that_are_not_in_the_given_classes_raise():
         check([0, 5, 0], classes=[0, 1])
     with pytest.raises(ValueError, match=r"y has classes \['0', '1'\], but .* are \[0, 1\]"):
         check(["0", "1"], classes=[0, 1])
-    with pytest.raises(ValueError, match="Unknown label type"):
-        check([0, 1], classes=[0, 0.5])
+    with pytest.raises(ValueError, match="Input classes contains NaN"):
+        check([0, 1], classes=[0, np.nan])
+    with pytest.raises(ValueError, match=r"^y: Unknown label type"):
+        check([0, 0.5], classes=[0, 1])
 
 
 def test_one_class_of_positive_weight_is_too_few():
@@ -158,6 +162,7 @@ def test_class_weights_multiply_sample_weights():
     assert np.allclose(data.weights, np.array([2, 4, 2, 4, 4]) / 3.2)
     data = check(SIX, class_weight={0: 0.0, 1: 1}, classes=[0, 1, 2], is_part=True)[1]
     assert data.indices.tolist() == [1, 3, 4, 5]
+    assert data.weights.tolist() == [1, 1, 1, 1]
 
 
 def test_balanced_weights_count_the_sequences_of_positive_weight():
