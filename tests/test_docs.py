@@ -5,6 +5,7 @@ import html
 import re
 import runpy
 import zlib
+from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
@@ -18,6 +19,7 @@ from sklearn_cls import CLSTransformerClassifier, datasets
 from sklearn_cls._version import DOCUMENTATION
 from tests.helpers import DOCS, small
 
+PACKAGE = Path(sklearn_cls.__file__).parent  # not the source tree if a wheel is tested
 PAGE = "generated/sklearn_cls.CLSTransformerClassifier.html"
 
 
@@ -135,7 +137,7 @@ def test_readme_is_short():
 def messages_of_the_library():
     """Return the constant parts of all strings in the source, one in a line."""
     parts = []
-    for path in (DOCS.parent / "sklearn_cls").rglob("*.py"):
+    for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 parts.append(node.value)
@@ -202,7 +204,7 @@ def test_inventories_are_up_to_date(inventories):
 
 def test_references_to_other_projects_are_in_the_inventories(inventories):
     sources = [*DOCS.glob("*.rst"), *DOCS.glob("examples/*.py")]
-    sources += (DOCS.parent / "sklearn_cls").rglob("*.py")
+    sources += PACKAGE.rglob("*.py")
     known = {line.split()[0] for text in inventories.values() for line in text.splitlines()}
     role = re.compile(r":(?:class|func|meth|mod|exc|obj):`(?:[^`<]*<)?~?([\w.]+)>?`")
     see_also = re.compile(r"^ +((?:numpy|sklearn|skorch|torch)\.[\w.]+) : ", re.MULTILINE)
