@@ -18,6 +18,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from sklearn_cls.datasets import RULES as SYNTHETIC
 
@@ -86,10 +87,7 @@ def _signed_rank_test(differences):
 
 def holm(p):
     """Return p values after Holm's correction for multiple comparisons."""
-    p = np.asarray(p)
-    order = np.argsort(p)
-    corrected = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    return np.minimum(corrected, 1)[np.argsort(order)]
+    return multipletests(p, method="holm")[1]
 
 
 def accuracy(runs):
