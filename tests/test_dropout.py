@@ -39,6 +39,10 @@ def test_dropout_keeps_dtype_and_shape():
         assert y.shape == (3, 5)
 
 
+def test_masks_are_made_on_the_device_of_the_input():
+    assert Dropout(0.5).train()(torch.ones(3, device="meta")).is_meta
+
+
 def test_masks_come_from_the_layers_own_generator():
     x = torch.ones(100)
     before = torch.get_rng_state()

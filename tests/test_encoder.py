@@ -1,10 +1,12 @@
 from functools import partial
+from inspect import signature
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from benchmarks.textbook import Textbook, gradient_pairs
+from sklearn_cls import CLSTransformerClassifier
 from sklearn_cls._network.cls_token import CLS_STRATEGIES
 from sklearn_cls._network.encoder import POOLINGS, CLSEncoder
 from sklearn_cls._network.positions import POSITIONS
@@ -279,6 +281,17 @@ def test_initial_attention_weights_are_xavier_uniform_without_bias():
         limit = (6 / (32 + 3 * 32)) ** 0.5
         assert 0.98 * limit < block.qkv.weight.abs().max() <= limit
         assert (block.qkv.bias == 0).all()
+
+
+def test_defaults_are_those_of_the_classifier():
+    ours, public = signature(CLSEncoder).parameters, signature(CLSTransformerClassifier).parameters
+    shared = ours.keys() & public.keys() - {"patch_size"}  # "auto" needs data
+    assert len(shared) == 9
+    for name in shared:
+        assert ours[name].default == public[name].default, name
+    encoder = CLSEncoder(n_features=3, n_classes=4)
+    assert encoder.embedding.patch_size == 1
+    assert encoder.embedding.standardize(batch()[0], None).shape == (5, 11, 3)
 
 
 def test_the_names_of_the_weights_are_those_of_saved_models():
