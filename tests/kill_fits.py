@@ -1,8 +1,8 @@
 """Kill running fits at random moments, and check that each resumes exactly from its checkpoint.
 
 `python -m tests.kill_fits --kills 50` prints counts. It fails if a resumed fit ends with weights
-other than those of an uninterrupted one, or if a kill leaves a file that cannot be read. Here,
-checkpoints are written after every epoch, so that many kills come during a write.
+other than those of an uninterrupted one, or if a kill leaves a file that cannot be read.
+Checkpoints are written after every epoch and slowly, so that many kills come during a write.
 """
 
 import argparse
@@ -36,6 +36,9 @@ FITS = {
 }  # fmt: skip
 
 
+SECONDS_TO_RENAME = 0.02  # as if the disk were slow
+
+
 def fit(params, checkpoint=None):
     """Fit, and return the SHA-256 of all weights and losses."""
     X, y = bumps(n=90)
@@ -47,12 +50,19 @@ def fit(params, checkpoint=None):
     return digest.hexdigest()
 
 
+def rename_slowly(source, target, replace=os.replace):
+    """Rename a file, some time after it was written."""
+    time.sleep(SECONDS_TO_RENAME)
+    replace(source, target)
+
+
 def start_fit(params, checkpoint, result):
     """Start a process that fits and writes its SHA-256 to the file `result`; return its id."""
     pid = os.fork()
     if pid == 0:
         try:
             checkpoint_module.INTERVAL, checkpoint_module.SHARE = 0.0, np.inf
+            os.replace = rename_slowly
             digest = fit(params, checkpoint)
             result.with_suffix(".new").write_text(digest)
             result.with_suffix(".new").rename(result)
