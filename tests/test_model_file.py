@@ -77,16 +77,23 @@ def test_classes_are_restored_with_their_dtype(labels, data, tmp_path):
 
 
 @pytest.mark.parametrize("label", ["no", 0, True])
-def test_class_weights_and_numpy_scalars_are_restored_as_python_objects(label, data, tmp_path):
+def test_class_weights_are_restored_with_their_labels(label, data, tmp_path):
     other = type(label)(not label) if isinstance(label, int) else label + label
     y = np.array([label, other])[data[1]]
-    clf = small(class_weight={label: 2.0, other: np.float32(0.1)}, lr=np.float64(1e-3)).fit(
-        data[0], y
-    )
-    loaded = save_and_load(clf.set_params(depth=np.int64(2)), tmp_path)
-    assert loaded.get_params() == clf.get_params()
+    class_weight = {label: 2.0, other: np.float32(0.1)}
+    clf = small(max_epochs=1, class_weight=class_weight).fit(data[0], y)
+    loaded = save_and_load(clf, tmp_path)
     assert loaded.class_weight == {label: 2.0, other: float(np.float32(0.1))}
     assert type(next(iter(loaded.class_weight))) is type(label)
+
+
+def test_numpy_scalars_are_restored_as_python_scalars(fitted, tmp_path):
+    clf = pickle.loads(pickle.dumps(fitted))
+    params = {"depth": np.int64(1), "augment": np.bool_(False), "dropout": np.float32(0.25)}
+    loaded = save_and_load(clf.set_params(**params), tmp_path)
+    # repr tells False from 0, and 1 from np.int64(1).
+    restored = {name: repr(loaded.get_params()[name]) for name in params}
+    assert restored == {"depth": "1", "augment": "False", "dropout": "0.25"}
 
 
 def test_the_state_of_random_state_is_restored(data, tmp_path):

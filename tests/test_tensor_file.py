@@ -82,6 +82,12 @@ def test_a_file_is_flushed_before_it_is_renamed_and_its_folder_afterwards(path, 
     assert calls == ["file", "rename", "folder"]
 
 
+def test_files_are_written_where_folders_cannot_be_opened(path, monkeypatch):
+    monkeypatch.delattr(os, "O_DIRECTORY")  # as on Windows
+    write_file(path, {"format": 2}, TENSORS)
+    assert read(path)[0] == {"format": 2}
+
+
 @pytest.mark.parametrize("call", ["open", "fsync", "replace"])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_an_error_while_writing_leaves_the_old_file_and_no_temporary_file(
