@@ -93,6 +93,7 @@ def test_steps_that_are_all_nan_at_the_end_are_padding():
         sequences = check(form)
         assert sequences.lengths.tolist() == [4, 6, 6]
         assert sequences.has_gaps.tolist() == [False, True, True]
+        assert sequences.has_gaps.dtype == bool
         assert sequences.pad(np.array([0])).shape == (1, 4, 2)
         assert sequences.n_steps == 6
 
@@ -196,6 +197,12 @@ def test_a_feature_that_is_constant_but_for_rounding_has_standard_deviation_1():
     assert np.allclose(check(X).mean_and_std(np.arange(4))[1], [1, np.sqrt(2)])
 
 
+def test_a_single_value_is_the_mean_and_has_standard_deviation_1():
+    X = np.array([[3.0, np.nan], [np.nan, 5.0]])[:, np.newaxis]
+    mean, std = read_sequences(X).mean_and_std(np.arange(2))
+    assert (mean.tolist(), std.tolist()) == ([3, 5], [1, 1])
+
+
 @pytest.mark.parametrize("scale", [1e-45, 1e-38, 1e38])
 def test_sequences_at_the_ends_of_float32_can_be_learnt(scale):
     X = np.random.default_rng(0).choice([-3.0, 0.0, 3.0], size=(20, 5, 1)) * scale
@@ -249,6 +256,13 @@ def test_scales_do_not_differ_if_each_sequence_is_constant(n_steps, mean, std):
     values = np.random.default_rng(0).normal(mean, std, size=(200, 1, 1))
     X = np.repeat(values, n_steps, axis=1)
     assert not read_sequences(X).scales_differ(np.arange(200))
+
+
+def test_scales_do_not_differ_if_sequences_have_a_single_value():
+    X = np.where(np.arange(50) % 2, 1, -1)[:, np.newaxis, np.newaxis] * np.ones((1, 2, 1))
+    X[:20, 0], X[:20, 1] = 1e-3, np.nan
+    X[20:, 1] *= -1
+    assert not read_sequences(X).scales_differ(np.arange(50))
 
 
 def test_scales_differ_independently_of_the_order_of_sequences():

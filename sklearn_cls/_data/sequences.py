@@ -87,7 +87,7 @@ class Sequences:
                 centered = np.where(is_known, chunk - mean_new.astype(np.float32), 0)
             # The pairwise update of Chan et al. (1979) subtracts no large sums from each other, so
             # that a large offset costs no precision.
-            total, shift = np.maximum(n + n_new, 1), (mean_new - mean) * (n_new > 0)
+            total, shift = np.maximum(n + n_new, 1), mean_new - mean
             squares += np.einsum("ij,ij->j", centered, centered, dtype=np.float64)
             squares += shift**2 * n * n_new / total
             mean += shift * n_new / total
@@ -225,7 +225,7 @@ def _check_numeric(X, check):
 
     `check` is a function of scikit-learn that validates X.
     """
-    is_frame = hasattr(X, "dtypes") and getattr(X, "ndim", 2) == 2
+    is_frame = hasattr(X, "dtypes") and getattr(X, "ndim", None) == 2  # of pandas
     for dtype in X.dtypes if is_frame else [getattr(X, "dtype", None)]:
         if isinstance(dtype, np.dtype):
             _check_dtype(dtype, "X")
