@@ -1,7 +1,7 @@
-"""Predict in eight threads at once, and compare with predicting one after the other.
+"""Predict in eight threads at the same time, and compare with predictions made one by one.
 
-`python -m tests.predict_together` prints how many of 10,000 predictions were equal bit by bit, and
-how long the slowest of them took beside the slowest alone.
+`python -m tests.predict_together` prints how many of 10,000 predictions are equal bit by bit, and
+how long they took; it fails unless all of them are equal.
 """
 
 import argparse
@@ -15,46 +15,55 @@ import torch
 from tests.helpers import bumps, small
 
 N_THREADS = 8
+N_INPUTS = 50
 
 
-def main():
-    """Predict as often as the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--predictions", type=int, default=10_000)
-    args = parser.parse_args()
-    torch.set_num_threads(2)
-    clf = small(cls_strategy="random", d_model=32).fit(*bumps())
+def make_inputs():
+    """Return arrays and lists of sequences, few and many, short and long."""
     rng = np.random.default_rng(0)
-    inputs = []  # arrays and lists, alone and many, short and long
-    for i in range(50):
+    inputs = []
+    for i in range(N_INPUTS):
         n, n_steps = int(rng.choice([1, 2, 7, 30, 300])), int(rng.integers(3, 120))
         X = rng.normal(size=(n, n_steps, 2)).astype(np.float32)
         inputs.append(X if i % 2 else [x[: rng.integers(2, n_steps + 1)] for x in X])
+    return inputs
+
+
+def main():
+    """Parse the command line, predict, and return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--predictions", type=int, default=10_000)
+    n_predictions = parser.parse_args().predictions
+    torch.set_num_threads(2)
+    clf = small(cls_strategy="random", d_model=32).fit(*bumps())
+    inputs = make_inputs()
     methods = [clf.predict_proba, clf.transform, clf.cls_attention]
     expected = [[method(X) for X in inputs] for method in methods]
-    jobs = [(i % 3, int(rng.integers(50))) for i in range(args.predictions)]
 
-    def predict(job):
-        m, i = job
+    def is_equal_and_seconds(job):
+        i_method, i_input = job
         start = time.perf_counter()
-        result = methods[m](inputs[i])
-        return np.array_equal(result, expected[m][i]), time.perf_counter() - start
+        result = methods[i_method](inputs[i_input])
+        seconds = time.perf_counter() - start
+        return np.array_equal(result, expected[i_method][i_input]), seconds
 
+    rng = np.random.default_rng(0)
+    jobs = [(i % len(methods), int(rng.integers(N_INPUTS))) for i in range(n_predictions)]
+    one_by_one = list(map(is_equal_and_seconds, jobs[: max(1, n_predictions // N_THREADS)]))
     start = time.perf_counter()
-    alone = [predict(job) for job in jobs[: len(jobs) // 8]]
-    middle = time.perf_counter()
     with ThreadPoolExecutor(N_THREADS) as pool:
-        together = list(pool.map(predict, jobs))
-    end = time.perf_counter()
+        together = list(pool.map(is_equal_and_seconds, jobs))
+    seconds_together = time.perf_counter() - start
     n_equal = sum(is_equal for is_equal, _ in together)
-    ms_alone, ms_each = 8e3 * (middle - start) / len(jobs), 1e3 * (end - middle) / len(jobs)
-    longest_alone, longest = (1e3 * max(s for _, s in runs) for runs in (alone, together))
     sys.stdout.write(
-        f"{n_equal} of {len(jobs)} equal; a prediction took {ms_alone:.2f} ms alone, at most "
-        f"{longest_alone:.0f}; of {N_THREADS} threads, one was done every {ms_each:.2f} ms, after "
-        f"{longest:.0f} at most\n"
+        f"{n_equal} of {n_predictions} predictions are equal.\n"
+        f"One by one, a prediction took {1e3 * np.mean([s for _, s in one_by_one]):.2f} ms "
+        f"(at most {1e3 * max(s for _, s in one_by_one):.0f} ms).\n"
+        f"In {N_THREADS} threads, one was finished every "
+        f"{1e3 * seconds_together / n_predictions:.2f} ms (the slowest took "
+        f"{1e3 * max(s for _, s in together):.0f} ms).\n"
     )
-    return 0 if n_equal == len(jobs) else 1
+    return 0 if n_equal == n_predictions else 1
 
 
 if __name__ == "__main__":

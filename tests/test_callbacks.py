@@ -66,7 +66,7 @@ def test_a_callback_that_stops_before_the_end_of_the_first_epoch_is_an_error(dat
 
 
 class Recorder:
-    """A callback of scikit-learn that records its calls, and asks to stop after `stop_at` epochs."""
+    """A callback of scikit-learn that records its calls and stops after `stop_at` epochs."""
 
     max_propagation_depth = None
 
@@ -285,10 +285,10 @@ def test_a_progress_bar_of_a_fit_inside_a_meta_estimator_is_refused_by_name(wrap
 
 @pytest.mark.parametrize(
     "callbacks",
-    ["all", ["all"], [("name", 3)], [skorch_callbacks], [Recorder], [("a", Recorder())]],
+    ["all", ["all"], [("name", 3)], [skorch_callbacks], [Recorder], [("name", Recorder())]],
 )
 def test_invalid_callbacks_raise(callbacks, data):
-    with pytest.raises(ValueError, match="callbacks.* must"):
+    with pytest.raises(ValueError, match=r"callbacks.* must"):
         small(callbacks=callbacks).fit(*data)
 
 

@@ -1,4 +1,4 @@
-"""Many threads and processes at once."""
+"""Fits and predictions in several threads and processes at once."""
 
 import multiprocessing
 import os
@@ -11,33 +11,39 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from skorch.callbacks import Callback
 
-from sklearn_cls import CLSTransformerClassifier
-from tests.helpers import bumps, small
+from sklearn_cls._network.encoder import CLSEncoder
+from tests import predict_together
+from tests.helpers import Hook, bumps, small
 
 ROOT = Path(__file__).parent.parent
 
 
-def test_predictions_of_eight_threads_are_those_of_one():
-    script = [sys.executable, "-m", "tests.predict_together", "--predictions", "800"]
-    run = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert "800 of 800 equal" in run.stdout
+def test_predictions_in_eight_threads_equal_those_made_one_by_one(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["predict_together", "--predictions", "300"])
+    assert predict_together.main() == 0
+    assert "300 of 300 predictions are equal" in capsys.readouterr().out
 
 
-def test_fits_in_threads_give_what_they_give_alone():
-    X, y = bumps()
-    params = [{}, {"cls_strategy": "random"}, {"early_stopping": True}, {"embedding": "linear"}]
-    alone = [small(**p).fit(X, y).predict_proba(X) for p in params]
+def test_fits_in_four_threads_equal_those_made_one_by_one(data):
+    X, y = data
+    params = [
+        {}, {"cls_strategy": "random", "dropout": 0.3, "random_state": 1},
+        {"early_stopping": True}, {"embedding": "linear"},
+    ]  # fmt: skip
+
+    def fit(params):
+        return small(max_epochs=4, **{"random_state": 0, **params}).fit(X, y).predict_proba(X)
+
+    expected = list(map(fit, params))
     with ThreadPoolExecutor(4) as pool:
-        fits = list(pool.map(lambda p: small(**p).fit(X, y).predict_proba(X), params * 2))
-    for together, expected in zip(fits, alone * 2, strict=True):
-        assert np.array_equal(together, expected)
+        together = list(pool.map(fit, params * 2))
+    for probabilities, alone in zip(together, expected * 2, strict=True):
+        assert np.array_equal(probabilities, alone)
 
 
-def state_of_torch():
-    """Return the settings that a thread sees which has not used torch before."""
+def settings_in_a_new_thread():
+    """Return the global settings and random states that a new thread of this process sees."""
     seen = []
     thread = threading.Thread(
         target=lambda: seen.append((
@@ -52,85 +58,86 @@ def state_of_torch():
     return seen[0]
 
 
-def test_a_fit_and_a_prediction_change_nothing_that_other_threads_see(monkeypatch):
-    X, y = bumps(40)
-    before, torch_before = state_of_torch(), torch.get_num_threads()
-    during = []
+def test_fit_and_predict_change_no_setting_that_other_threads_see(data, monkeypatch):
+    during, forward = [], CLSEncoder.forward
 
-    class Watch(Callback):
-        def on_batch_end(self, net, **kwargs):
-            during.append((state_of_torch(), torch.get_num_threads()))
+    def record(*args, **kwargs):
+        during.append((settings_in_a_new_thread(), torch.get_num_threads()))
 
-    original = CLSTransformerClassifier._build
+    def recorded_forward(module, *args, **kwargs):
+        record()
+        return forward(module, *args, **kwargs)
 
-    def watched_build(self, *args, **kwargs):
-        net = original(self, *args, **kwargs)
-        forward = net.module_.forward
-        net.module_.forward = lambda *a, **k: (
-            during.append((state_of_torch(), 3)),
-            forward(*a, **k),
-        )[1]
-        return net
-
-    monkeypatch.setattr(CLSTransformerClassifier, "_build", watched_build)
-    clf = small(max_epochs=1, n_jobs=3, callbacks=[Watch()], precision="bfloat16").fit(X, y)
-    clf.predict_proba(X)
-    assert {state for state, _ in during} == {before}
-    assert {n_threads for _, n_threads in during} == {3}
-    assert torch.get_num_threads() == torch_before
+    monkeypatch.setattr(CLSEncoder, "forward", recorded_forward)
+    before, n_threads = settings_in_a_new_thread(), torch.get_num_threads()
+    hook = Hook(on_train_begin=record, on_batch_end=record, on_train_end=record)
+    clf = small(max_epochs=1, n_jobs=3, callbacks=[hook], precision="bfloat16").fit(*data)
+    n_in_fit = len(during)
+    clf.predict_proba(data[0])
+    assert n_in_fit >= 8
+    assert len(during) > n_in_fit
+    assert {settings for settings, _ in during} == {before}
+    assert {n for _, n in during[1 : n_in_fit - 1]} == {3}
+    assert torch.get_num_threads() == n_threads
 
 
-def test_random_numbers_of_another_thread_are_those_it_would_draw_alone():
+def test_a_fit_does_not_disturb_the_random_numbers_of_another_thread():
     X, y = bumps(20)
-    torch.manual_seed(7)
-    np.random.seed(7)  # noqa: NPY002
-    expected = [torch.rand(3).tolist() for _ in range(200)], np.random.random(200).tolist()  # noqa: NPY002
-    torch.manual_seed(7)
-    np.random.seed(7)  # noqa: NPY002
-    done = threading.Event()
 
-    def fit_on_and_on():
-        while not done.is_set():
-            small(max_epochs=1, random_state=None).fit(X, y)
+    def seed():
+        torch.manual_seed(7)
+        np.random.seed(7)  # noqa: NPY002
 
-    thread = threading.Thread(target=fit_on_and_on)
+    seed()
+    expected = [torch.rand(3).tolist() for _ in range(100)], np.random.random(100).tolist()  # noqa: NPY002
+    seed()
+    is_done, n_fits = threading.Event(), []
+
+    def fit_until_done():
+        while not is_done.is_set():
+            n_fits.append(small(max_epochs=1, random_state=None).fit(X, y).n_iter_)
+
+    thread = threading.Thread(target=fit_until_done)
     thread.start()
     drawn = []
-    for _ in range(200):
+    for _ in range(100):
         drawn.append(torch.rand(3).tolist())
-        done.wait(0.002)
-    done.set()
+        is_done.wait(0.005)
+    is_done.set()
     thread.join()
-    assert (drawn, np.random.random(200).tolist()) == expected  # noqa: NPY002
+    assert n_fits
+    assert (drawn, np.random.random(100).tolist()) == expected  # noqa: NPY002
 
 
 def predict_and_fit(clf, X, y, results):
-    results.put((clf.predict_proba(X), small(n_jobs=2).fit(X, y).predict_proba(X)))
+    results.put((clf.predict_proba(X), small(max_epochs=2, n_jobs=2).fit(X, y).predict_proba(X)))
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_a_model_predicts_the_same_in_a_process_made_by(method, fitted, data):
+@pytest.mark.parametrize(
+    "method", ["fork", "spawn", pytest.param("forkserver", marks=pytest.mark.slow)]
+)
+def test_a_child_process_predicts_and_fits_the_same(method, fitted, data):
     if method not in multiprocessing.get_all_start_methods():
-        pytest.skip("the system has it not")
+        pytest.skip(f"this system has no start method {method!r}")
     X, y = data
-    expected = fitted.predict_proba(X), small(n_jobs=1).fit(X, y).predict_proba(X)
     context = multiprocessing.get_context(method)
     results = context.SimpleQueue()
     process = context.Process(target=predict_and_fit, args=(fitted, X, y, results))
     process.start()
-    predicted, fitted_there = results.get()
+    predicted, predicted_by_fit = results.get()
     process.join()
-    assert np.array_equal(predicted, expected[0])
-    np.testing.assert_allclose(fitted_there, expected[1], atol=1e-3)
+    assert np.array_equal(predicted, fitted.predict_proba(X))
+    expected = small(max_epochs=2).fit(X, y).predict_proba(X)
+    np.testing.assert_allclose(predicted_by_fit, expected, atol=1e-3)
 
 
 FORK = """
 import os, signal, sys, numpy as np, torch
 from tests.helpers import small
-X = np.random.default_rng(0).normal(size=(4, 2000, 3)).astype("f")
+X = np.random.default_rng(0).normal(size=(4, 100, 3)).astype("f")
 torch.set_num_threads(2)
-torch.ones(2**22).neg_()  # from here on, there is a second thread, which no child has
-clf = small(d_model=64, patch_size=1, max_epochs=1, n_jobs=2).fit(X, [0, 1, 0, 1])
+torch.ones(2**22).neg_()  # starts a second thread, which a forked child does not have
+clf = small(d_model=128, patch_size=1, max_epochs=1, n_jobs=2).fit(X, [0, 1, 0, 1])
 child = os.fork()
 if child == 0:
     signal.alarm(60)
@@ -143,7 +150,7 @@ sys.exit(os.waitpid(child, 0)[1])
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
-def test_a_process_forked_from_one_with_several_threads_does_not_hang(tmp_path):
-    run = [sys.executable, "-W", "ignore", "-c", FORK, tmp_path / "model"]
-    assert subprocess.run(run, cwd=ROOT, check=False).returncode == 0
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_child_forked_from_a_process_with_several_threads_does_not_hang(tmp_path):
+    command = [sys.executable, "-W", "ignore", "-c", FORK, tmp_path / "model"]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0

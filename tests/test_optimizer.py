@@ -59,10 +59,11 @@ def test_training_equals_a_plain_loop_with_the_documented_steps(data):
 
 def test_the_learning_rate_rises_for_a_tenth_of_the_updates_and_falls_to_zero(data):
     rates = []
-    hook = Hook(
-        on_grad_computed=lambda net, **_: rates.append(net.optimizer_.param_groups[0]["lr"])
-    )
-    small(max_epochs=10, lr=0.01, callbacks=[hook]).fit(*data)
+
+    def record(net, **kwargs):
+        rates.append(net.optimizer_.param_groups[0]["lr"])
+
+    small(max_epochs=10, lr=0.01, callbacks=[Hook(on_grad_computed=record)]).fit(*data)
     assert WARMUP_FRACTION == 0.1
     assert rates == pytest.approx([0.01 * lr_lambda(i, 40, 0.1) for i in range(40)])
     assert rates[:4] == pytest.approx([0.0025, 0.005, 0.0075, 0.01])
