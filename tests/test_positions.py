@@ -3,7 +3,6 @@ import pytest
 import torch
 
 from sklearn_cls._network.positions import (
-    POSITION_SCALE,
     add_positions,
     rotary_tables,
     rotate,
@@ -12,10 +11,10 @@ from sklearn_cls._network.positions import (
 
 
 @pytest.mark.parametrize("d_model", [1, 6, 7])
-def test_sinusoidal_table_is_that_of_the_paper_scaled(d_model):
+def test_sinusoidal_table_is_half_that_of_the_paper(d_model):
     i = np.arange(d_model)
     angle = np.arange(50)[:, np.newaxis] / 10000 ** (i // 2 * 2 / d_model)
-    expected = POSITION_SCALE * np.where(i % 2 == 0, np.sin(angle), np.cos(angle))
+    expected = 0.5 * np.where(i % 2 == 0, np.sin(angle), np.cos(angle))
     np.testing.assert_allclose(sinusoidal_table(50, d_model), expected, atol=1e-5)
 
 
