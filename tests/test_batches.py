@@ -104,6 +104,7 @@ def test_neighbours_have_similar_lengths_so_that_padding_is_rare():
     order = shuffled_by_length(lengths, rng)
     assert sorted(order) == list(range(1000))
     assert not np.array_equal(order, shuffled_by_length(lengths, rng))
+    assert (np.diff(lengths[order]) < 0).any()  # The order differs between epochs.
 
     def padded_steps(order):
         batches = lengths[order].reshape(-1, 20)
@@ -192,6 +193,8 @@ def test_the_device_cache_takes_a_quarter_of_the_free_memory_at_most(monkeypatch
     data = SequenceDataset.unlabelled(sequences)
     n_bytes = 4 * 3 * 5 * 2  # float32, 3 sequences, padded to 5 steps, 2 features
     free_memory(monkeypatch, 4 * n_bytes)
-    assert Batches(data, 2, CPU).device_cache.shape == (3, 5, 2)
+    batches = Batches(data, 2, CPU)
+    assert batches.device_cache.shape == (3, 5, 2)
+    assert batches.device_cache is batches.device_cache  # It is filled once.
     free_memory(monkeypatch, 4 * n_bytes - 1)
     assert Batches(data, 2, CPU).device_cache is None
