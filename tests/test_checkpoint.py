@@ -3,6 +3,7 @@ import os
 import pickle
 import subprocess
 import sys
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -104,30 +105,32 @@ def test_a_warm_start_resumes_from_its_checkpoint(data, path, tmp_path):
         small(warm_start=True).fit(*data, checkpoint=path)
 
 
-@pytest.mark.parametrize(
-    ("n_fits_before", "interval"),
-    [(None, 0.0), (0, 0.0), (1, 0.0), (1, 3600.0)],
-    ids=["cold", "first warm start", "second fit", "second fit, first state only"],
-)
-def test_ctrl_c_while_a_checkpoint_is_due_ends_the_fit_and_the_same_call_resumes(
-    n_fits_before, interval, data, path, monkeypatch
-):
-    clf, whole = (small(warm_start=n_fits_before is not None) for _ in range(2))
-    for _ in range(n_fits_before or 0):
-        clf.fit(*data)
-        whole.fit(*data)
-    monkeypatch.setattr(checkpoint, "INTERVAL", interval)
+@contextmanager
+def interrupt_in(epoch):
+    """Raise KeyboardInterrupt in the checkpoint at the end of an epoch."""
     original = checkpoint.Checkpoint.on_epoch_end
 
     def interrupt(checkpoint, net, **kwargs):
         original(checkpoint, net, **kwargs)
-        if len(net.history) == 5:
+        if len(net.history) == epoch:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint.Checkpoint, "on_epoch_end", interrupt)
-    with pytest.warns(UserWarning, match="in epoch 6 of 8.*with checkpoint=.* to resume"):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint.Checkpoint, "on_epoch_end", interrupt)
+        yield
+
+
+@pytest.mark.parametrize(
+    "n_fits_before", [None, 0, 1], ids=["cold start", "first warm start", "second warm start"]
+)
+def test_ctrl_c_keeps_the_checkpoint_and_the_same_call_resumes(n_fits_before, data, path):
+    clf, whole = (small(warm_start=n_fits_before is not None) for _ in range(2))
+    for _ in range(n_fits_before or 0):
+        clf.fit(*data)
+        whole.fit(*data)
+    message = "in epoch 6 of 8.*with checkpoint=.* to resume"
+    with interrupt_in(5), pytest.warns(UserWarning, match=message):
         clf.fit(*data, checkpoint=path)
-    monkeypatch.setattr(checkpoint.Checkpoint, "on_epoch_end", original)
     assert clf.n_iter_ == 5
     assert path.exists()
     clf.fit(*data, checkpoint=path)
@@ -135,6 +138,21 @@ def test_ctrl_c_while_a_checkpoint_is_due_ends_the_fit_and_the_same_call_resumes
     assert clf.net_.n_epochs_trained == whole.net_.n_epochs_trained
     assert not path.exists()
     assert_equal(clf.fit(*data, checkpoint=path), whole.fit(*data))
+
+
+def test_ctrl_c_before_an_epoch_is_stored_leaves_a_model_to_continue_from(
+    data, path, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(checkpoint, "INTERVAL", 3600.0)
+    clf, message = small(warm_start=True), "in epoch 6 of 8.*with warm_start=True to continue"
+    with interrupt_in(5), pytest.warns(UserWarning, match=message):
+        clf.fit(*data, checkpoint=path)
+    assert not path.exists()
+    monkeypatch.setattr(checkpoint, "INTERVAL", 0.0)
+    clf.save(tmp_path / "model")
+    loaded = CLSTransformerClassifier.load(tmp_path / "model")
+    crash(clf, data, path)
+    assert_equal(loaded.fit(*data, checkpoint=path), clf.fit(*data))
 
 
 def test_ctrl_c_while_a_checkpoint_is_written_keeps_the_one_before(data, path, monkeypatch):

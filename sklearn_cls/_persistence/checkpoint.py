@@ -1,8 +1,8 @@
-"""Checkpoint of a running fit: training resumes from it bit by bit.
+"""Checkpoint of a running fit, from which training resumes with bitwise identical results.
 
-The file holds a line that names the format, the SHA-256 of what follows, and a state for
-`torch.save`: everything that the next update depends on, and a fingerprint of the parameters and
-the data of the fit, which alone may resume from it.
+The file consists of a line that names the format, the SHA-256 digest of the rest, and a state
+written by `torch.save`. The state holds everything that the next update depends on, and a
+fingerprint of parameters and data: only a fit with the same fingerprint can resume.
 """
 
 import hashlib
@@ -19,7 +19,6 @@ import torch
 
 from sklearn_cls._persistence.tensor_file import (
     FileError,
-    damage_error,
     remove_temporary_files,
     write_atomically,
 )
@@ -28,8 +27,8 @@ from sklearn_cls._training.divergence import DivergenceError
 from sklearn_cls._training.state import restore_training_state, training_state
 
 MAGIC = b"sklearn_cls checkpoint, format 2\n"
-INTERVAL = 5.0  # least number of seconds between two writes
-SHARE = 0.05  # largest share of the training time that may go into writing
+INTERVAL = 5.0  # minimum number of seconds between two writes
+SHARE = 0.05  # maximum fraction of the training time that is spent on writing
 IGNORED_PARAMS = {"callbacks", "class_weight", "device", "n_jobs", "verbose", "warm_start"}
 DATA = ("X", "y", "sample_weight", "warm_start")  # entries of the fingerprint that are hashes
 
@@ -67,7 +66,7 @@ class Checkpoint(PassiveCallback):
             self.seed = self.saved["seed"]
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Restore the state of the file, or write a first one: an invalid path fails here."""
+        """Restore the state from the file, or write a first one, so that an invalid path raises."""
         if self.path is None:
             return
         remove_temporary_files(self.path)
@@ -79,7 +78,7 @@ class Checkpoint(PassiveCallback):
             self.n_epochs, self.saved = len(net.history), None
 
     def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
-        """Write the file, unless the last write was a short time ago or training ends."""
+        """Write the file, unless it was written recently or training is about to stop."""
         if self.path is None or net.stop_requested or time.monotonic() < self.next_write:
             return
         try:
@@ -89,15 +88,15 @@ class Checkpoint(PassiveCallback):
                 self.is_failing = True
                 warnings.warn(
                     f"checkpoint={self.path!r} could not be written after epoch "
-                    f"{len(net.history)}: {error}. Training continues, and writing is tried again.",
+                    f"{len(net.history)}: {error}. Training continues, and writing will be retried.",
                     UserWarning,
                     stacklevel=2,
                 )
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
-        """Note whether Ctrl-C ended the training: then the file stays."""
+        """Note whether Ctrl-C ended the training: then a file with finished epochs stays."""
         self.is_interrupted = net.is_interrupted
-        if self.path is not None and self.is_interrupted:
+        if self.n_epochs and self.is_interrupted:
             net.resumed_from = self.fingerprint["warm_start"]
 
     def write(self, net):
@@ -129,11 +128,12 @@ class Checkpoint(PassiveCallback):
         return self
 
     def __exit__(self, kind, error, traceback):
-        """Delete the file if there is nothing to resume, or if the fit would fail again."""
-        if self.n_epochs is None or self.is_interrupted:
+        """Delete the file if the fit is finished, has no finished epoch, or has diverged."""
+        if self.n_epochs is None:
             return
+        is_finished = kind is None and not self.is_interrupted
         has_diverged = kind is not None and issubclass(kind, DivergenceError)
-        if kind is None or has_diverged or self.n_epochs == 0:
+        if is_finished or has_diverged or self.n_epochs == 0:
             with suppress(OSError):
                 os.remove(self.path)
 
@@ -164,17 +164,22 @@ def read_checkpoint(path):
         content = file.read(len(MAGIC))
         if content != MAGIC:
             raise FileError(
-                f"checkpoint={path!r} is a file, but not a checkpoint of format 2; delete it, or "
-                "choose another path."
+                f"checkpoint={path!r} is not a checkpoint of format 2; delete it, or choose another "
+                "path."
             )
         digest, payload = file.read(hashlib.sha256().digest_size), file.read()
     if hashlib.sha256(payload).digest() != digest:
-        raise damage_error(f"checkpoint={path!r}", "its SHA-256 is not that of its content")
+        raise FileError(
+            f"checkpoint={path!r} is damaged: its SHA-256 digest does not match its content; delete "
+            "it to start a new fit."
+        )
     try:
         return torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
     except (EOFError, RuntimeError, UnpicklingError):
-        # The message of torch is left out: it advises to run the code in the file.
-        raise FileError(f"checkpoint={path!r} does not hold tensors; delete it.") from None
+        # The message of torch is left out: it advises running the code in the file.
+        raise FileError(
+            f"checkpoint={path!r} cannot be read as a checkpoint; delete it to start a new fit."
+        ) from None
 
 
 def fit_fingerprint(estimator, data, device, warm_start_net):
@@ -188,7 +193,8 @@ def fit_fingerprint(estimator, data, device, warm_start_net):
         "X": sha256(chain([data.lengths], data.sequences.chunks(data.indices))),
         "y": f"{estimator.classes_.tolist()} {sha256([data.y, data.indices])}",
         "sample_weight": sha256([data.weights]),
-        # An interrupted fit leaves other weights than it started from, and may resume all the same.
+        # After an interruption, the weights are not those that the fit started from; it must still
+        # be able to resume.
         "warm_start": getattr(warm_start_net, "resumed_from", None)
         or sha256(value.cpu().numpy() for value in weights.values()),
     }
@@ -222,13 +228,13 @@ def sha256(arrays):
 
 
 def callback_key(item):
-    """Return the name and the class of a callback, which tell it from the others."""
+    """Return the name and the class of a callback, which identify it."""
     name, callback = item
     return f"{name}: {type(callback).__qualname__}"
 
 
 def callback_state(callback):
-    """Return the attributes of a callback that end in an underscore, as those of skorch do.
+    """Return the attributes of a callback that end in an underscore, skorch's convention.
 
     Each is a pair of a kind and a value: a scheduler is stored by its state, an array as a tensor.
     Attributes that cannot be stored are left out.
@@ -258,7 +264,7 @@ def storable_items(mapping):
 def to_storable(value):
     """Return `value` in types that `torch.load(weights_only=True)` accepts.
 
-    Scalars of NumPy become those of Python.
+    NumPy scalars become Python scalars.
 
     Raises
     ------
