@@ -1,6 +1,6 @@
 """The estimator: parameters, `fit`, and the methods of a fitted model.
 
-skorch and the packages that need it are imported lazily: skorch dominates the import time.
+skorch and the modules that import it are imported lazily: skorch dominates the import time.
 """
 
 import warnings
@@ -40,7 +40,7 @@ from sklearn_cls._version import DOCUMENTATION
 
 AT_LEAST_1 = Interval(Integral, 1, None, closed="left")
 AUTO = StrOptions({"auto"})
-LEARNED_WITHOUT_UNDERSCORE = ("_fitted_on_2d",)  # attributes that `fit` sets, besides `*_`
+FITTED_WITHOUT_UNDERSCORE = ("_fitted_on_2d",)  # attributes that `fit` sets, besides `*_`
 
 
 class CLSTransformerClassifier(
@@ -60,16 +60,18 @@ class CLSTransformerClassifier(
     Parameters
     ----------
     cls_strategy : {"learned", "zeros", "fixed", "random"}, default="learned"
-        Value of the [CLS] token: a trained parameter; zeros; one normal sample that stays fixed; or
-        a new normal sample for every sequence of every training batch, and one that depends on the
-        seed for all predictions. Only used if `pooling` is "cls".
+        Value of the [CLS] token. "learned" is a trained parameter; "zeros" is constant; "fixed" is
+        drawn once from a standard normal distribution; "random" is drawn anew for every sequence of
+        every training batch, and once, from the seed, for prediction. Only used if `pooling` is
+        "cls".
 
     pooling : {"cls", "mean", "max", "attention"}, default="cls"
         How the output of the encoder becomes one vector: the [CLS] token; the mean or the maximum
-        over steps, without a token; or a learned query that joins in the last block only.
+        over steps, without a token; or a learned token that is prepended before the last block.
 
     depth : int, default=2
-        Number of encoder blocks. With `pooling="cls"`, the last block costs next to nothing.
+        Number of encoder blocks. With `pooling="cls"`, the last block is much cheaper than the
+        others.
 
     d_model : int, default=64
         Size of the tokens and of the embedding that `transform` returns, a multiple of `n_heads`.
@@ -100,13 +102,13 @@ class CLSTransformerClassifier(
 
     standardize : bool, default=True
         Whether to scale each feature by the mean and the standard deviation of the training data,
-        inside the network. If in at least a tenth of the sequences the standard deviation of some
-        feature is below 1 % of its standard deviation over all sequences, instance-normalized
+        inside the network. If, in more than a tenth of the sequences, the standard deviation of
+        some feature is below 1 % of its standard deviation over all sequences, instance-normalized
         features are added as inputs.
 
     max_epochs : int or "auto", default="auto"
-        Number of passes over the training data. "auto" makes 600 updates, more with batches below
-        32 (850 with batches of 16, 1200 with batches of 8), and at least 10 epochs.
+        Number of passes over the training data. "auto" is the number that gives 600 updates, more
+        with batches below 32 (850 with batches of 16, 1200 with batches of 8), and at least 10.
 
     batch_size : int or "auto", default="auto"
         Number of sequences per update. "auto" is a power of 2 near a tenth of the training
@@ -151,27 +153,27 @@ class CLSTransformerClassifier(
 
     device : str or torch.device, default="auto"
         "cpu", "cuda", "cuda:1" or "mps"; "auto" is CUDA if available, otherwise the CPU. With
-        several CUDA devices, the workers of a parallel search take them in turn.
+        several CUDA devices, the workers of a parallel search are distributed over them.
 
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Precision of the forward pass. "auto" is bfloat16 autocast on CUDA devices that support it,
         and float32 elsewhere.
 
     n_jobs : int or None, default=None
-        Number of torch threads; -1 uses all cores. None chooses one thread per 131,072 elements
-        (sequences x tokens x `d_model`) of a training batch, at least one and at most
-        `torch.get_num_threads()`: more threads do not speed up smaller batches. Prediction counts
-        the elements of all sequences, and each thread computes other batches.
+        Number of torch threads; -1 uses all cores, -2 all but one. None chooses one thread per
+        131,072 elements (sequences x tokens x `d_model`) of a training batch, at least one and at
+        most `torch.get_num_threads()`: more threads do not speed up smaller batches. Prediction
+        counts the elements of all sequences, and each thread processes different batches.
 
     callbacks : list of callbacks or None, default=None
-        Callbacks of skorch (see :mod:`skorch.callbacks`), tuples of a name and one of them, and
+        Callbacks of skorch (see :mod:`skorch.callbacks`), (name, callback) tuples of them, and
         callbacks of scikit-learn 1.9 or newer, such as :class:`sklearn.callback.ProgressBar`, which
-        see every epoch of `fit`. Training ends if one of them asks for it. A progress bar of a
-        whole search belongs to the search.
+        see every epoch of `fit`. Training stops if one of them asks for it. To show the progress of
+        a whole search, call `set_callbacks` on the search.
 
     random_state : int, RandomState instance or None, default=None
         Seed of weights, dropout, [CLS] token, batches, augmentation and validation split. With an
-        int, fits are equal bit by bit on the same device and number of threads.
+        int, fits are bitwise identical on the same device and number of threads.
 
     verbose : int, default=0
         1 shows a progress bar with epoch, loss and remaining time.
@@ -193,8 +195,8 @@ class CLSTransformerClassifier(
     history_ : dict of list
         One value per epoch for each of "epoch", "train_loss" (on augmented sequences), "lr" at the
         end of the epoch and "dur" in seconds; with early stopping also "valid_loss" and
-        "valid_accuracy"; and whether a loss was the "_best" so far. Callbacks may add more; where
-        they recorded nothing, the value is None.
+        "valid_accuracy". "train_loss_best" and "valid_loss_best" say whether the loss was the
+        lowest so far. Callbacks may add more; where they recorded nothing, the value is None.
 
     loss_curve_ : list of float
         Training loss of each epoch.
@@ -340,10 +342,11 @@ class CLSTransformerClassifier(
             Weight of each sequence in the loss; sequences of weight 0 are left out.
 
         checkpoint : str, path-like or None, default=None
-            Path of a file that lets a long fit survive a crash. It is written at the end of an
-            epoch, at most every 5 seconds, and deleted when the fit is finished. After a crash, the
-            same call resumes from it and, on the same machine and number of threads, ends with the
-            weights of an uninterrupted fit. `n_jobs`, `verbose` and `callbacks` may differ.
+            Path of a file from which an interrupted fit can be resumed. It is written at the end of
+            an epoch, at most every 5 seconds, and deleted when the fit has finished. After a crash
+            or Ctrl-C, the same call resumes from it and, on the same machine and number of threads,
+            ends with the weights of an uninterrupted fit. `n_jobs`, `verbose` and `callbacks` may
+            differ.
 
         Returns
         -------
@@ -355,6 +358,10 @@ class CLSTransformerClassifier(
         ValueError
             If a parameter, X, y or `sample_weight` is invalid, if `checkpoint` belongs to other
             data or parameters, or if training diverges. The estimator is then unchanged.
+        TypeError
+            If `checkpoint` is not a path.
+        RuntimeError
+            If a callback stops training before the end of the first epoch.
         OSError
             If the first checkpoint cannot be written. For later ones this is a warning.
         """
@@ -379,7 +386,10 @@ class CLSTransformerClassifier(
             context = init_callback_context(self, sklearn_callbacks, training["max_epochs"])
             context.call_on_fit_task_begin(**hook_kwargs)
             callbacks += [bar] if self.verbose else []
-            callbacks += [ScikitLearnCallbacks(context, hook_kwargs, _fitted_copy), checkpoint]
+            callbacks += [
+                ScikitLearnCallbacks(context, hook_kwargs, _fitted_attributes),
+                checkpoint,
+            ]
             net = self._build_net(
                 data, train, training, warm_start_net, checkpoint.seed,
                 device=device, callbacks=callbacks, valid=valid,
@@ -405,7 +415,8 @@ class CLSTransformerClassifier(
 
         The first call sets the features, the classes and the statistics by which inputs are
         standardized. `max_epochs` and `early_stopping` are ignored, and sample weights are not
-        rescaled. The optimizer is kept between calls, but neither copied nor saved.
+        rescaled. The optimizer is kept between calls, but is lost when the estimator is cloned,
+        pickled or saved.
 
         Parameters
         ----------
@@ -502,11 +513,11 @@ class CLSTransformerClassifier(
         Returns
         -------
         attention : ndarray of shape (n_sequences, n_blocks, n_heads, n_steps), float32
-            Attention weights, without that of [CLS] to itself. The weight of a patch is distributed
-            evenly over its steps. The weights of a sequence sum to 1 over its steps, and are 0
-            after its end. `n_steps` is that of the array, or of the longest sequence of a list.
-            `n_blocks` is `depth`, or 1 if `pooling` is "attention", whose query joins in the last
-            block only.
+            Attention weights of [CLS] on the steps, renormalized without its weight on itself. The
+            weight of a patch is distributed evenly over its steps. For each block and head, the
+            weights sum to 1 over the steps of a sequence, and are 0 after its end. `n_steps` is
+            that of the array, or of the longest sequence of a list. `n_blocks` is `depth`, or 1 if
+            `pooling` is "attention", whose token is prepended before the last block.
 
         Raises
         ------
@@ -526,9 +537,9 @@ class CLSTransformerClassifier(
     def save(self, path):
         """Save the fitted estimator to a file without pickle.
 
-        The file has the format of safetensors: weights are tensors; parameters, classes, features
-        and history are JSON in its metadata. It is written atomically: a crash leaves the old file
-        or the new one.
+        The file is in safetensors format. Weights and numeric columns of the history are tensors;
+        parameters, classes, features and the rest of the history are JSON in its metadata. It is
+        written atomically: a crash leaves the old file or the new one.
 
         Parameters
         ----------
@@ -540,7 +551,9 @@ class CLSTransformerClassifier(
         OSError
             If the file cannot be written. An existing file is then unchanged.
         TypeError
-            If the class labels are neither text, bytes, numbers nor dates.
+            If class labels or parameters are not text, bytes, numbers or dates.
+        ValueError
+            If the metadata exceed 512 KB.
 
         Warns
         -----
@@ -565,7 +578,7 @@ class CLSTransformerClassifier(
         """Load an estimator that `save` has written.
 
         No code in the file is run, so it may come from an untrusted source. With the same machine,
-        device and versions, the loaded estimator predicts bit by bit what the saved one did.
+        device and versions, its predictions are bitwise identical to those of the saved estimator.
 
         Parameters
         ----------
@@ -615,7 +628,7 @@ class CLSTransformerClassifier(
         return self.module_.norm.normalized_shape[0]
 
     def __getstate__(self):
-        """Leave out what callbacks have stored during training."""
+        """Return the state without the attributes that training has set on callbacks."""
         from sklearn_cls._training.callbacks import strip_callbacks
 
         state = super().__getstate__()
@@ -663,7 +676,7 @@ class CLSTransformerClassifier(
         return self.classes_
 
     def _draw_seed(self, warm_start_net):
-        """Return the seed of a fit, another one for each fit that continues training."""
+        """Return the seed of a fit, a different one for each fit that continues training."""
         n_epochs = 0 if warm_start_net is None else warm_start_net.n_epochs_trained
         return draw_seed(self.random_state, n_epochs)
 
@@ -693,17 +706,17 @@ class CLSTransformerClassifier(
         self.net_ = strip_training_state(net, keep_optimizer=keep_optimizer)
 
     def _predict(self, X, function, *, is_per_step=False):
-        """Return `function` of all sequences of X."""
+        """Apply `function` to all sequences of X and return the results."""
         from sklearn_cls._training.predict import predict_batches
 
         check_is_fitted(self)
         sequences = check_sequences(self, X, reset=False, max_length=self.module_.max_length)
-        n_last = sequences.n_steps if is_per_step else None
-        return predict_batches(self.net_, sequences, function, self.n_jobs, n_last)
+        n_steps = sequences.n_steps if is_per_step else None
+        return predict_batches(self.net_, sequences, function, self.n_jobs, n_steps)
 
 
-def _fitted_copy(net):
-    """Return the attributes of an estimator as if training ended now."""
+def _fitted_attributes(net):
+    """Return the fitted attributes that the estimator would have if training ended now."""
     from sklearn_cls._training.history import history_columns
 
     return {"net_": copy(net), "history_": history_columns(net.history)}
@@ -717,7 +730,7 @@ def _unchanged_on_error(estimator):
         return {
             name: value
             for name, value in vars(estimator).items()
-            if name.endswith("_") or name in LEARNED_WITHOUT_UNDERSCORE
+            if name.endswith("_") or name in FITTED_WITHOUT_UNDERSCORE
         }
 
     before = fitted_attributes()

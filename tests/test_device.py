@@ -10,7 +10,7 @@ from sklearn_cls._torch.device import (
     device_or_cpu,
     gradients_enabled,
     resolve_device,
-    worker_number,
+    worker_index,
 )
 
 
@@ -28,7 +28,7 @@ def test_auto_is_the_cpu_without_cuda(monkeypatch):
 def test_workers_take_cuda_devices_in_turn(two_gpus, monkeypatch):
     taken = []
     for number in range(4):
-        monkeypatch.setattr("sklearn_cls._torch.device.worker_number", lambda number=number: number)
+        monkeypatch.setattr("sklearn_cls._torch.device.worker_index", lambda number=number: number)
         taken += [str(resolve_device(device)) for device in ("auto", "cuda")]
         assert str(resolve_device("cuda:1")) == "cuda:1"
     assert taken == ["cuda:0", "cuda:0", "cuda:1", "cuda:1"] * 2
@@ -39,24 +39,24 @@ def test_a_cuda_device_that_does_not_exist_is_an_error(two_gpus):
         resolve_device("cuda:2")
 
 
-def process_and_worker_number(folder):
+def process_and_worker_index(folder):
     """Return the process id and the worker number, as soon as two workers have called this."""
     (folder / str(os.getpid())).touch()
     end = time.monotonic() + 60
     while len(list(folder.iterdir())) < 2 and time.monotonic() < end:
         time.sleep(0.01)
-    return os.getpid(), worker_number()
+    return os.getpid(), worker_index()
 
 
 def test_the_workers_of_a_pool_have_consecutive_numbers(tmp_path):
-    call = delayed(process_and_worker_number)
+    call = delayed(process_and_worker_index)
     (pid_1, number_1), (pid_2, number_2) = Parallel(n_jobs=2)(call(tmp_path) for _ in range(2))
     assert pid_1 != pid_2
     assert abs(number_1 - number_2) == 1
 
 
 def test_the_main_process_has_number_0():
-    assert worker_number() == 0
+    assert worker_index() == 0
 
 
 def test_a_device_that_is_not_available_becomes_the_cpu_with_a_warning():

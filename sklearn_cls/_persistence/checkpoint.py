@@ -88,7 +88,8 @@ class Checkpoint(PassiveCallback):
                 self.is_failing = True
                 warnings.warn(
                     f"checkpoint={self.path!r} could not be written after epoch "
-                    f"{len(net.history)}: {error}. Training continues, and writing will be retried.",
+                    f"{len(net.history)}: {error}. Training continues, and writing will be "
+                    "retried.",
                     UserWarning,
                     stacklevel=2,
                 )
@@ -164,14 +165,14 @@ def read_checkpoint(path):
         content = file.read(len(MAGIC))
         if content != MAGIC:
             raise FileError(
-                f"checkpoint={path!r} is not a checkpoint of format 2; delete it, or choose another "
-                "path."
+                f"checkpoint={path!r} is not a checkpoint of format 2; delete it, or choose "
+                "another path."
             )
         digest, payload = file.read(hashlib.sha256().digest_size), file.read()
     if hashlib.sha256(payload).digest() != digest:
         raise FileError(
-            f"checkpoint={path!r} is damaged: its SHA-256 digest does not match its content; delete "
-            "it to start a new fit."
+            f"checkpoint={path!r} is damaged: its SHA-256 digest does not match its content; "
+            "delete it to start a new fit."
         )
     try:
         return torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")

@@ -2,7 +2,7 @@
 
 The JSON document holds
 
-- "format", the version of this description, and "estimator", the name of the class;
+- "format", the version of the file format, and "estimator", the name of the class;
 - "versions" of the packages that wrote the file, for information;
 - "parameters" of the estimator, except for device and callbacks; "output", as set by `set_output`;
 - "classes", "n_features_in", "feature_names_in", "fitted_on_2d": what `fit` learnt from the data;
@@ -49,7 +49,7 @@ def save_estimator(estimator, path):
     check_is_fitted(estimator)
     if estimator.callbacks:
         warnings.warn(
-            "callbacks are code, which the file does not hold: the loaded model has "
+            "callbacks are not saved, because they are code: the loaded model has "
             "callbacks=None; call set_params(callbacks=...) before you fit it again.",
             UserWarning,
             stacklevel=3,
@@ -123,8 +123,8 @@ def from_format_1(document, path):
     if network.pop("activation") != "gelu":
         raise FileError(
             f"{path} holds a network with activation={document['network']['activation']!r}; "
-            f"sklearn_cls {__version__} has GELU only. Load it with the versions that wrote it: "
-            f"{document.get('versions')}."
+            f"sklearn_cls {__version__} supports only GELU. Load it with the versions that wrote "
+            f"it: {document.get('versions')}."
         )
     network["use_instance_norm"] = network.pop("differ_in_scale")
     history = document["history"]
@@ -172,13 +172,13 @@ def read_estimator(cls, file, device):
         classes=estimator.classes_,
         device=device,
     )
-    check_consistency(estimator, file.path)
+    check_matches_network(estimator, file.path)
     return estimator
 
 
 def read_net(network, weights, training, **kwargs):
     """Return the net of a loaded estimator."""
-    from sklearn_cls._training.net import restored_net  # imports skorch, which takes long
+    from sklearn_cls._training.net import restored_net  # slow: imports skorch
 
     return restored_net(network, weights, **training, **kwargs)
 
@@ -188,7 +188,7 @@ def read_network(cls, document, n_tensors):
     known = {name: cls._parameter_constraints[name] for name in (*ARCHITECTURE, "dropout")}
     network = {name: from_json(document[name]) for name in (*known, *DATA_DEPENDENT)}
     validate_parameter_constraints({**known, **DATA_DEPENDENT_CONSTRAINTS}, network, cls.__name__)
-    if network["depth"] > n_tensors:  # listing the tensors of that many blocks would not end
+    if network["depth"] > n_tensors:  # listing the tensors of that many blocks would take too long
         raise ValueError(f"depth={network['depth']} does not match {n_tensors} tensors.")
     return network
 
@@ -222,7 +222,7 @@ def check_layout(file, expected):
             )
 
 
-def check_consistency(estimator, path):
+def check_matches_network(estimator, path):
     """Check that classes and features agree with the network."""
     known = estimator.net_.get_params_for("module")
     names = getattr(estimator, "feature_names_in_", None)
@@ -231,14 +231,14 @@ def check_consistency(estimator, path):
         or known["n_features"] != (1 if estimator._fitted_on_2d else estimator.n_features_in_)
         or (names is not None and len(names) != estimator.n_features_in_)
     ):
-        raise damage_error(path, "its classes or features are not those of its network")
+        raise damage_error(path, "its classes or features do not match its network")
 
 
 def history_to_json(history, tensors):
     """Return the columns of a history, with None for those that are added to `tensors`.
 
-    Columns of numbers are tensors, because a header of JSON is limited in size. What is neither
-    numbers nor JSON is left out.
+    Numeric columns are stored as tensors, because the size of the JSON header is limited. Columns
+    that are neither numeric nor JSON-serializable are left out.
     """
     columns = {}
     for name, values in history.items():
@@ -274,7 +274,7 @@ def history_layout(history, layout):
 
 
 def history_from_json(columns, tensors):
-    """Return the history that `history_to_json` was given."""
+    """Return the inverse of `history_to_json`."""
     return {
         name: tensors[COLUMN + name].tolist() if values is None else values
         for name, values in columns.items()
@@ -301,7 +301,7 @@ def to_json(value):
 
 
 def from_json(value):
-    """Return what `to_json` was given, with scalars of Python instead of NumPy."""
+    """Return the inverse of `to_json`; NumPy scalars become Python scalars."""
     if not isinstance(value, dict):
         return value
     ((kind, content),) = value.items()
@@ -313,7 +313,7 @@ def from_json(value):
         state = np.random.RandomState()
         state.set_state(tuple(content))
         return state
-    raise ValueError(f"{kind!r} is not a kind of value.")
+    raise ValueError(f"{kind!r} is not a known type tag.")
 
 
 def classes_to_json(classes):
@@ -329,7 +329,7 @@ def classes_to_json(classes):
 
 
 def classes_from_json(document):
-    """Return the labels that `classes_to_json` was given."""
+    """Return the inverse of `classes_to_json`."""
     if not re.fullmatch(LABEL_DTYPES, document["dtype"]):
         raise ValueError(f"classes of dtype {document['dtype']!r} are not supported.")
     dtype, labels = np.dtype(document["dtype"]), [from_json(x) for x in document["labels"]]

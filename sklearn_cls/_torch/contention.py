@@ -1,13 +1,14 @@
 """Keeps OpenMP threads from spinning while other processes compete for the cores.
 
-OpenMP threads spin for milliseconds while they wait for each other. If the thread that they wait
-for has lost its core to another process, they keep that core busy for nothing. GNU's OpenMP stops
+OpenMP threads spin for milliseconds while they wait for each other. While the thread that they wait
+for is preempted by another process, they occupy cores on which it could run. GNU's OpenMP stops
 spinning while it manages more threads than there are cores [1], so idle threads are added as long
 as the operating system reports contention. Results do not depend on them.
 
 Measured on 2 cores, torch 2.13, medians of 5 rounds: two fits at once of 2 threads each are 4.2 to
-4.5 times as fast (at least 1.9 times), and a fit alone takes the same time. GOMP_SPINCOUNT=100 or
-OMP_WAIT_POLICY=PASSIVE help two fits as much, but a fit alone then takes 1.5 to 1.7 times as long.
+4.5 times as fast (1.9 times in the slowest round), and a fit alone takes the same time.
+GOMP_SPINCOUNT=100 or OMP_WAIT_POLICY=PASSIVE help two fits as much, but a fit alone then takes 1.5
+to 1.7 times as long.
 
 [1] https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html
 """
@@ -17,9 +18,9 @@ import sys
 import threading
 from contextlib import contextmanager, suppress
 
-INTERVAL = 0.1  # seconds between two looks at the run-queue wait
-CONTENTION_THRESHOLD = 0.075  # run-queue wait per thread and interval; below 0.01 without others
-CALM_INTERVALS = 5  # without contention, after which the idle threads end
+INTERVAL = 0.1  # seconds between two readings of the run-queue wait
+CONTENTION_THRESHOLD = 0.075  # run-queue wait per thread and interval; below 0.01 if alone
+CALM_INTERVALS = 5  # consecutive ones without contention, after which the idle threads end
 
 
 @contextmanager
@@ -31,7 +32,7 @@ def passive_wait_when_contended(n_threads, start_team):
     n_threads : int
         Number of OpenMP threads of the caller. With one, nothing has to wait.
     start_team : callable
-        Called with `n_threads`; makes OpenMP create the threads of the calling thread.
+        Called with `n_threads`; makes OpenMP create the thread team of the calling thread.
     """
     if n_threads == 1 or sys.platform != "linux":
         yield

@@ -11,7 +11,7 @@ def resolve_device(device):
     """Return the `torch.device` of the parameter `device`.
 
     "auto" is CUDA if available, otherwise the CPU. With several CUDA devices, the workers of a
-    parallel search take them in turn.
+    parallel search are distributed over them.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -22,7 +22,7 @@ def resolve_device(device):
     if device.type == "cuda":
         n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if device.index is None:
-            device = torch.device("cuda", worker_number() % max(n_devices, 1))
+            device = torch.device("cuda", worker_index() % max(n_devices, 1))
         if device.index >= n_devices:
             raise ValueError(
                 f"device={str(device)!r} is not available: torch {torch.__version__} finds "
@@ -41,9 +41,9 @@ def _unknown_device(device):
     return f"device must be 'auto', 'cpu', 'cuda', 'cuda:<number>' or 'mps', got {device!r}."
 
 
-def worker_number():
-    """Return the number of this process among the workers of its pool; 0 in the main process."""
-    identity = multiprocessing.current_process()._identity  # (number of the child, from 1, ...)
+def worker_index():
+    """Return the index of this process among the workers of its pool; 0 in the main process."""
+    identity = multiprocessing.current_process()._identity  # its last item counts from 1
     return identity[-1] - 1 if identity else 0
 
 

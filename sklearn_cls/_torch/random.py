@@ -38,7 +38,7 @@ def initial_weights(seed):
 def draw_seed(random_state, n_epochs_trained=0):
     """Return a seed from `random_state`; with None, from the entropy of the operating system.
 
-    A fit that continues after `n_epochs_trained` epochs gets another seed from the same int.
+    A fit that continues after `n_epochs_trained` epochs gets a different seed from the same int.
     """
     if isinstance(random_state, np.random.RandomState):
         random_state = random_state.randint(2**31 - 1)

@@ -27,7 +27,7 @@ if hasattr(os, "register_at_fork"):
 def resolve_n_threads(n_jobs, n_useful):
     """Return the number of threads for the parameter `n_jobs`.
 
-    None is `n_useful`, at most the number that torch is set to; -1 is one per core.
+    None gives `n_useful`, at most `torch.get_num_threads()`; -1 gives one per core, -2 one fewer.
     """
     if n_jobs == 0:
         raise ValueError("n_jobs must be None, a number of threads, or -1 for all cores; got 0.")
@@ -47,7 +47,7 @@ def _thread_setters():
     try:
         torch_cpu = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / f"libtorch_cpu.{suffix}"))
         set_openmp = torch_cpu.omp_set_num_threads
-    except (OSError, AttributeError):  # another system, or another build of torch
+    except (OSError, AttributeError):  # other operating systems or builds of torch
         return None, None
     return set_openmp, getattr(torch_cpu, "MKL_Set_Num_Threads_Local", lambda n_threads: 0)
 
@@ -85,7 +85,7 @@ def thread_local_num_threads(n_threads):
 
 @contextmanager
 def torch_threads(n_threads):
-    """Run torch's operations on `n_threads` threads for long; None leaves their number alone."""
+    """Run a long computation on `n_threads` threads; None leaves their number unchanged."""
     if n_threads is None:
         yield
         return
@@ -94,17 +94,17 @@ def torch_threads(n_threads):
 
 
 def parallel_map(function, items, n_threads):
-    """Return `function` of every item, computed by `n_threads` threads; None uses one."""
-    n_each = None if n_threads is None else max(1, n_threads // len(items))
-    if n_each is None or min(n_threads, len(items)) == 1:
-        with torch_threads(n_each):
+    """Apply `function` to every item on `n_threads` threads and return the results."""
+    n_threads_per_item = None if n_threads is None else max(1, n_threads // len(items))
+    if n_threads_per_item is None or min(n_threads, len(items)) == 1:
+        with torch_threads(n_threads_per_item):
             return [function(item) for item in items]
 
     def compute(item):  # a new thread starts with torch's default number of threads
-        with thread_local_num_threads(n_each):
+        with thread_local_num_threads(n_threads_per_item):
             return function(item)
 
-    with _passive_wait(n_each), ThreadPoolExecutor(n_threads) as pool:
+    with _passive_wait(n_threads_per_item), ThreadPoolExecutor(n_threads) as pool:
         return list(pool.map(compute, items))
 
 
@@ -114,6 +114,6 @@ def _passive_wait(n_threads):
 
 
 def _start_team(n_threads):
-    """Make OpenMP create the threads of the calling thread."""
+    """Make OpenMP create the thread team of the calling thread."""
     with thread_local_num_threads(n_threads):
         torch.ones(2**20).neg_()

@@ -11,7 +11,7 @@ from sklearn_cls._torch.threads import ELEMENTS_PER_THREAD, resolve_n_threads
 MAX_TOKENS = 64  # of a sequence of median length; the cost of attention grows with their square
 AUTO_LR = 2e-3  # peak learning rate for batches of 16 and d_model=64
 AUTO_UPDATES = 600  # with batches of 32 or more
-AUTO_MIN_EPOCHS = 10  # a large dataset needs them
+AUTO_MIN_EPOCHS = 10  # for large datasets, where 600 updates are fewer epochs than this
 WARMUP_FRACTION = 0.1
 ARCHITECTURE = (  # parameters that decide the shapes or the meaning of the weights
     "cls_strategy",
@@ -71,7 +71,7 @@ def auto_lr(batch_size, d_model):
 
 
 def auto_n_threads(module, device, n_jobs, n_steps):
-    """Return the number of torch threads for `n_steps` steps at once, None on a GPU."""
+    """Return the number of threads to process `n_steps` steps at once; None on a GPU."""
     if torch.device(device).type != "cpu":
         return None
     embedding = module.embedding
@@ -126,13 +126,13 @@ def training_params(params, n_sequences, *, one_epoch=False):
 
 
 def check_consistency(params, warm_start_net=None):
-    """Check parameters against each other, and against the network of a warm start."""
+    """Check that parameters agree with each other, and with the network of a warm start."""
     d_model, n_heads = params.d_model, params.n_heads
     if d_model % n_heads:
         nearest = max(1, round(d_model / n_heads)) * n_heads
         raise ValueError(
             f"d_model must be a multiple of n_heads, got d_model={d_model} and n_heads={n_heads}; "
-            f"the nearest that works is d_model={nearest}."
+            f"the nearest valid value is d_model={nearest}."
         )
     if params.positions == "rope" and d_model // n_heads % 2:
         raise ValueError(
@@ -147,5 +147,5 @@ def check_consistency(params, warm_start_net=None):
         if getattr(params, name) != known[name]:
             raise ValueError(
                 f"{name}={getattr(params, name)!r}, but the fitted network has {known[name]!r}; "
-                "set it back, or fit anew with warm_start=False."
+                "restore that value, or fit from scratch with warm_start=False."
             )

@@ -12,11 +12,11 @@ RESERVED_NAMES = ("epoch_timer", "train_loss", "valid_loss")  # callbacks that `
 
 
 class StopTraining(Exception):
-    """Ends the training because a callback asked for it."""
+    """Raised to stop training when a callback asks for it."""
 
 
 class PassiveCallback(Callback):
-    """A callback that never asks to stop: a KeyboardInterrupt in it is the user's Ctrl-C."""
+    """A callback that never stops training; a KeyboardInterrupt in it is the user's Ctrl-C."""
 
 
 class EpochBar(PassiveCallback):
@@ -55,7 +55,8 @@ class ScikitLearnCallbacks(PassiveCallback):
     hook_kwargs : dict
         Arguments of every hook: estimator, X, y, metadata.
     fitted_attributes : callable
-        Called with a copy of the net; returns the attributes that make an estimator a fitted one.
+        Called with the net; returns the attributes of an estimator that is fitted so far, with a
+        copy of the net.
     """
 
     def __init__(self, context, hook_kwargs, fitted_attributes):
@@ -87,28 +88,28 @@ def early_stopping(n_iter_no_change):
 
 def check_callbacks(callbacks):
     """Return the user's callbacks as two lists: those of skorch and those of scikit-learn."""
-    of_skorch, of_sklearn = [], []
+    skorch_callbacks, sklearn_callbacks = [], []
     for item in callbacks or []:
         callback = item[1] if isinstance(item, tuple) and len(item) == 2 else item
         is_class = isinstance(callback, type)
         if issubclass(callback if is_class else type(callback), Callback):
-            of_skorch.append(item)
+            skorch_callbacks.append(item)
         elif isinstance(callback, FitCallback) and not is_class and callback is item:
-            of_sklearn.append(item)
+            sklearn_callbacks.append(item)
         else:
             raise ValueError(
                 "callbacks must hold callbacks of skorch, tuples of a name and one, or callbacks "
                 f"of scikit-learn 1.9 or newer, got {item!r}; see skorch.callbacks and "
                 "sklearn.callback."
             )
-    names = [item[0] for item in of_skorch if isinstance(item, tuple)]
+    names = [item[0] for item in skorch_callbacks if isinstance(item, tuple)]
     for name in names:
         if not isinstance(name, str) or names.count(name) > 1 or name in RESERVED_NAMES:
             raise ValueError(
                 f"callbacks must have unique names other than {RESERVED_NAMES}, got {name!r}; "
                 "choose another name."
             )
-    return of_skorch, of_sklearn
+    return skorch_callbacks, sklearn_callbacks
 
 
 def strip_callbacks(callbacks):

@@ -17,17 +17,17 @@ def check_losses(net, prefix, losses):
         if not math.isfinite(loss):
             raise DivergenceError(
                 f"The {prefix} loss became {loss} in epoch {len(net.history)}; lower lr (now "
-                f"{net.lr}) or weight_decay (now {net.weight_decay}), or look for extreme values "
-                "in X."
+                f"{net.lr:.3g}) or weight_decay (now {net.weight_decay}), or look for extreme "
+                "values in X."
             )
 
 
 def check_weights(net):
-    """Raise DivergenceError if a weight is not finite or above `MAX_ABS_WEIGHT`."""
+    """Raise DivergenceError if a weight is not finite or its magnitude exceeds `MAX_ABS_WEIGHT`."""
     with torch.no_grad():
         largest = torch.stack([p.abs().amax() for p in net.module_.parameters()]).amax().item()
     if not largest <= MAX_ABS_WEIGHT:  # also true for NaN
         raise DivergenceError(
-            f"A weight became {largest:.3g} in epoch {len(net.history)}; lower lr (now {net.lr}) "
-            f"or weight_decay (now {net.weight_decay})."
+            f"A weight became {largest:.3g} in epoch {len(net.history)}; lower lr (now "
+            f"{net.lr:.3g}) or weight_decay (now {net.weight_decay})."
         )

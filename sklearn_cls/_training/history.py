@@ -4,14 +4,14 @@ import numpy as np
 
 
 def is_finished(epoch):
-    """Return whether skorch's record of an epoch is complete: its duration comes last."""
+    """Return whether skorch's record of an epoch is complete: its duration is recorded last."""
     return "dur" in epoch
 
 
 def history_columns(history):
     """Return skorch's `history` as a dict of lists with one value per finished epoch.
 
-    Values are those of Python, not of NumPy; None where a callback recorded nothing.
+    NumPy scalars become Python scalars; a value is None where a callback recorded nothing.
     """
     epochs = list(filter(is_finished, history))
     names = dict.fromkeys(name for epoch in epochs for name in epoch if name != "batches")

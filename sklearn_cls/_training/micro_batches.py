@@ -7,7 +7,7 @@ import torch
 
 
 def run_in_micro_batches(step, batch, n_micro_batches, zero_grad):
-    """Compute a batch in micro-batches, twice as many each time the device runs out of memory.
+    """Process a batch in micro-batches, twice as many each time the device runs out of memory.
 
     The gradients of micro-batches add up to that of the batch, but batch norm sees one micro-batch
     at a time.
@@ -20,7 +20,7 @@ def run_in_micro_batches(step, batch, n_micro_batches, zero_grad):
     batch : tuple of dict and Tensor
         Inputs and class codes.
     n_micro_batches : int
-        The number to start with.
+        Initial number of micro-batches.
     zero_grad : callable
         Resets the gradients.
 

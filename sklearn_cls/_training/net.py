@@ -39,9 +39,9 @@ PASSIVE = (PassiveCallback, EpochTimer, PassthroughScoring)
 class Net(NeuralNetClassifier):
     """skorch's classifier on padded batches of sequences, whose data are checked already.
 
-    Replaced are the methods of skorch that do work which nobody asked for here: checks of the data,
-    validation split, per-batch device synchronisation, walks through all layers at every step.
-    History, callbacks, early stopping and the manners of an estimator are skorch's.
+    Methods of skorch are overridden to skip work that is not needed: validating the data, splitting
+    them, synchronizing the GPU at every batch, and traversing all layers at every step. History,
+    callbacks, early stopping and the estimator API are skorch's.
 
     Parameters
     ----------
@@ -52,11 +52,11 @@ class Net(NeuralNetClassifier):
     augment : bool
         Whether training batches are augmented by time warping and CutMix.
     weight_decay : float
-        Weight decay of the matrices, see `optimizer.adamw`.
+        Weight decay; `optimizer.adamw` says which parameters it applies to.
     warmup_fraction : float or None
         Fraction of all updates in which the learning rate rises to `lr`; None keeps it constant.
     n_updates : int
-        Number of updates of this training. With 0 no optimizer is built.
+        Total number of updates, over which the schedule extends. If 0, no optimizer is built.
     n_epochs_trained : int
         Number of epochs of the fits that this one continues.
     **kwargs
@@ -96,7 +96,8 @@ class Net(NeuralNetClassifier):
 
     def initialize_optimizer(self, triggered_directly=None):
         """Build AdamW and its learning rate schedule."""
-        if self.n_updates > 0:  # torch takes seconds to import what its first optimizer needs
+        # The first optimizer of a process imports torch._dynamo, which takes seconds.
+        if self.n_updates > 0:
             self.optimizer_ = adamw(self.module_, self.lr, self.weight_decay)
             self.schedule_ = cosine_schedule(self.optimizer_, self.n_updates, self.warmup_fraction)
         return self
@@ -117,10 +118,10 @@ class Net(NeuralNetClassifier):
             augmentation = partial(
                 augment,
                 n_classes=self.module_.head.out_features,
-                # Beside a stretch of another scale, a sequence would look constant.
+                # A segment of much larger scale would make the rest of a sequence look constant.
                 use_cutmix=not self.module_.embedding.use_instance_norm,
             )
-            # Another stream of random numbers than those of dropout and the [CLS] token.
+            # The seeds of dropout and of the [CLS] token are `seed` and `seed + 1`.
             generator = torch.Generator(device).manual_seed(self.seed + 2)
         return Batches(dataset, self.batch_size, device, rng, augmentation, generator)
 
@@ -130,16 +131,16 @@ class Net(NeuralNetClassifier):
             return self.module_(x["x"], x["is_padding"])
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
-        """Return the mean of the weighted losses of a batch; CutMix has soft labels, (B, K)."""
+        """Return the mean weighted loss of a batch; with CutMix, targets are soft labels (B, K)."""
         losses = self.criterion_(y_pred.float(), X.get("target", y_true))
         return (losses * X["sample_weight"]).mean()
 
     def _set_training(self, training=True):
-        if self.module_.training != training:  # skorch walks through all layers at every step
+        if self.module_.training != training:  # skorch sets the mode of all layers at every step
             super()._set_training(training)
 
     def train_step(self, batch, **fit_params):
-        """Make one update."""
+        """Update the weights on one batch."""
         step = self._in_micro_batches(self.train_step_single, batch)
         named_parameters = TeeGenerator(self.get_all_learnable_params())
         self.notify(
@@ -152,7 +153,7 @@ class Net(NeuralNetClassifier):
         return step
 
     def train_step_single(self, batch, fraction=1.0):
-        """Add the gradient of a micro-batch, which is a `fraction` of the batch."""
+        """Accumulate the gradient of a micro-batch, which is a `fraction` of the batch."""
         self._set_training(True)
         inputs, y = batch
         y_pred = self.infer(inputs)
@@ -187,7 +188,7 @@ class Net(NeuralNetClassifier):
         return result
 
     def fit_loop(self, X, y=None, epochs=None, **fit_params):
-        """Train for the epochs that are left; fewer than `max_epochs` after a restored state."""
+        """Train for the remaining epochs: `max_epochs`, less those restored from a checkpoint."""
         train, valid = self.get_split_datasets(X, y)
         datasets = {"dataset_train": train, "dataset_valid": valid}
         valid_batches = None if valid is None else self.get_iterator(valid)
@@ -250,8 +251,8 @@ class Net(NeuralNetClassifier):
         except StopTraining as stop:
             if not any(map(is_finished, self.history)):
                 raise RuntimeError(
-                    "A callback stopped the training before the end of the first epoch: there is "
-                    "no model. Let it stop after an epoch."
+                    "A callback stopped training before the end of the first epoch, so there is "
+                    "no fitted model; stop in on_epoch_end instead."
                 ) from stop
         except KeyboardInterrupt:
             if not any(map(is_finished, self.history)):
@@ -285,7 +286,7 @@ class Net(NeuralNetClassifier):
 
 
 def new_net(network, **kwargs):
-    """Return an initialized net; `network` are the parameters of `CLSEncoder`."""
+    """Return an initialized net; `network` holds the parameters of `CLSEncoder`."""
     net = Net(
         CLSEncoder,
         criterion=nn.CrossEntropyLoss,

@@ -11,10 +11,10 @@ def adamw(module, lr, weight_decay):
     Vectors (biases, norms, the [CLS] token) have no weight decay, nor do the parameters that
     `module.no_weight_decay()` names.
     """
-    without = module.no_weight_decay()
+    exempt = module.no_weight_decay()
     groups = {True: [], False: []}
     for name, parameter in module.named_parameters():
-        groups[parameter.ndim > 1 and name not in without].append(parameter)
+        groups[parameter.ndim > 1 and name not in exempt].append(parameter)
     return torch.optim.AdamW(
         [
             {"params": groups[True], "weight_decay": weight_decay},
@@ -26,7 +26,7 @@ def adamw(module, lr, weight_decay):
 
 
 def cosine_schedule(optimizer, n_updates, warmup_fraction):
-    """Return the schedule of the learning rate, which also sets that of the first update."""
+    """Return the learning rate schedule, after setting the rate of the first update."""
 
     def factor(update):
         return lr_lambda(update, n_updates, warmup_fraction)

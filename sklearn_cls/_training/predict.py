@@ -16,8 +16,8 @@ from sklearn_cls._torch.threads import parallel_map
 from sklearn_cls._training.auto import auto_n_threads
 
 
-def predict_batches(net, sequences, function, n_jobs=None, n_last=None):
-    """Return `function` of all sequences, in their order.
+def predict_batches(net, sequences, function, n_jobs=None, n_steps=None):
+    """Apply `function` to all sequences and return the results, in their order.
 
     Parameters
     ----------
@@ -28,13 +28,14 @@ def predict_batches(net, sequences, function, n_jobs=None, n_last=None):
     function : callable
         Called with the inputs of a padded batch; returns a Tensor (B, ..., n).
     n_jobs : int or None
-        Number of threads; each computes other batches.
-    n_last : int or None
-        Size of the last axis of the result, if it is time: shorter batches are padded with zeros.
+        Number of threads; each processes different batches.
+    n_steps : int or None
+        Number of steps, if the last axis of the result is time: shorter batches are padded with
+        zeros.
 
     Returns
     -------
-    result : ndarray of shape (n_sequences, ..., n_last), float32
+    result : ndarray of shape (n_sequences, ..., n_steps), float32
     """
     device = torch.device(net.device)
 
@@ -54,7 +55,7 @@ def predict_batches(net, sequences, function, n_jobs=None, n_last=None):
     n_threads = auto_n_threads(net.module_, device, n_jobs, int(sequences.lengths.sum()))
     parts = list(itertools.chain(*parallel_map(compute_batch, batches, n_threads)))
     *shape, n_default = parts[0][1].shape[1:]
-    result = np.zeros((len(sequences), *shape, n_last or n_default), dtype=np.float32)
+    result = np.zeros((len(sequences), *shape, n_steps or n_default), dtype=np.float32)
     for indices, part in parts:
         result[indices, ..., : part.shape[-1]] = part
     return result

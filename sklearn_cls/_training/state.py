@@ -1,4 +1,4 @@
-"""What is kept of a net: to resume its training, to continue from it, to pickle it."""
+"""The state of a net, kept to resume training, to warm-start another fit, or to pickle it."""
 
 from skorch.history import History
 
