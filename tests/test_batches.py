@@ -104,7 +104,7 @@ def test_neighbours_have_similar_lengths_so_that_padding_is_rare():
     order = shuffled_by_length(lengths, rng)
     assert sorted(order) == list(range(1000))
     assert not np.array_equal(order, shuffled_by_length(lengths, rng))
-    assert (np.diff(lengths[order]) < 0).any()  # The order differs between epochs.
+    assert (np.diff(lengths[order]) < 0).any()  # Lengths are sorted approximately.
 
     def padded_steps(order):
         batches = lengths[order].reshape(-1, 20)
