@@ -116,13 +116,16 @@ def test_padding_changes_no_output(pooling, positions, embedding, patch_size):
 
 
 @pytest.mark.parametrize("pooling", ["mean", "max"])
-def test_mean_and_max_pool_the_normalised_tokens_without_cls(pooling):
+@pytest.mark.parametrize("positions", [None, "rope"])
+def test_mean_and_max_pool_the_normalised_tokens_without_cls(pooling, positions):
     x, _ = batch()
-    encoder = make(pooling=pooling, depth=1).eval()
+    encoder = make(pooling=pooling, positions=positions).eval()
     assert not any("token" in name for name in encoder.state_dict())
-    z, _, _ = encoder.tokens(x, None)
+    z, key_mask, rotary = encoder.tokens(x, None)
     assert z.shape == (5, 11, 32)
-    z = encoder.norm(encoder.blocks[0](z))
+    for block in encoder.blocks:
+        z = block(z, key_mask, rotary)
+    z = encoder.norm(z)
     expected = z.mean(1) if pooling == "mean" else z.amax(1)
     torch.testing.assert_close(encoder.embed(x), expected, atol=1e-6, rtol=0)
     assert torch.equal(encoder(x), encoder.head(encoder.embed(x)))
@@ -207,6 +210,23 @@ def test_cls_attention_is_that_of_the_textbook_encoder():
         expected = weights / weights.sum(-1, keepdim=True)
         torch.testing.assert_close(encoder.cls_attention(x)[:, i], expected, atol=1e-6, rtol=0)
         z = encoder.blocks[i](z)
+
+
+@pytest.mark.parametrize("positions", [*POSITIONS, None])
+@pytest.mark.parametrize("pooling", ["cls", "attention"])
+def test_cls_attention_has_the_blocks_that_the_token_passes(pooling, positions):
+    encoder = make(depth=3, pooling=pooling, positions=positions).eval()
+    x, is_padding = batch(padded=True)
+    z, key_mask, rotary = encoder.tokens(x, is_padding)
+    scores = []
+    for block in encoder.blocks:
+        if pooling == "attention" and block is encoder.blocks[-1]:
+            z, key_mask, rotary = encoder.prepend_token(z, key_mask)
+        scores.append(block.cls_readout(z, key_mask, rotary)[1])
+        z = block(z, key_mask, rotary)
+    scores = scores if pooling == "cls" else scores[-1:]
+    expected = torch.stack(scores, 1)[..., 1:].softmax(-1)
+    assert torch.equal(encoder.cls_attention(x, is_padding), expected)
 
 
 def test_the_attention_of_a_patch_is_divided_evenly_among_its_steps():
