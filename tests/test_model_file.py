@@ -145,7 +145,7 @@ def test_values_that_callbacks_recorded_are_restored_with_their_types(data, tmp_
         net.history.record("object", object())
 
     clf = small(max_epochs=4, callbacks=[Hook(on_epoch_end=record)]).fit(*data)
-    with pytest.warns(UserWarning, match="callbacks are code"):
+    with pytest.warns(UserWarning, match="callbacks are not saved"):
         clf.save(tmp_path / "model")
     loaded = CLSTransformerClassifier.load(tmp_path / "model")
     assert loaded.callbacks is None
