@@ -79,7 +79,7 @@ class Block(nn.Module):
             scores = (k @ q.unsqueeze(-1)).squeeze(-1)  # (B, H, N)
         if key_mask is not None:  # [CLS] is never masked, so that every softmax has a key
             scores = scores.masked_fill(~key_mask.unsqueeze(1), -torch.inf)
-        mean_y = scores.softmax(-1).to(y.dtype) @ y  # (B, H, D)
+        mean_y = scores.softmax(-1) @ y  # (B, H, D)
         out = torch.einsum("bhd,hed->bhe", mean_y, w_v.unflatten(0, per_head)).flatten(1) + b_v
         return self.feed_forward(cls + self.dropout(self.out(out))), scores
 
