@@ -378,8 +378,8 @@ def test_warm_start_continues_from_the_weights(data):
 @pytest.mark.parametrize(
     ("change", "X", "y", "message"),
     [
-        ({"depth": 3}, None, None, "depth=3, but the fitted network has 2; set it back, or fit"),
-        ({"patch_size": 4}, None, None, "patch_size=4, but the fitted network has 1; set it back"),
+        ({"depth": 3}, None, None, "depth=3, but the fitted network has 2; .* warm_start=False"),
+        ({"patch_size": 4}, None, None, "patch_size=4, but the fitted network has 1; restore "),
         ({}, np.zeros((60, 20, 3)), None, "X has 3 features, but .* expecting 2 features"),
         ({}, None, np.zeros(60, int), "y has 1 class of positive weight"),
         (
@@ -483,7 +483,7 @@ def test_partial_fit_with_class_weights_needs_a_positive_weight_in_each_part(dat
         ({"callbacks": "all"}, "'callbacks' .* must be an instance of 'list'"),
         ({"random_state": "x"}, "'random_state' .* must be"),
         ({"verbose": "loud"}, "'verbose' .* must be"),
-        ({"d_model": 30, "n_heads": 4}, "got d_model=30 and n_heads=4; .* works is d_model=32"),
+        ({"d_model": 30, "n_heads": 4}, "got d_model=30 and n_heads=4; .* is d_model=32"),
         ({"d_model": 6, "n_heads": 2, "positions": "rope"}, "must be even, got d_model=6"),
     ],
     ids=str,
