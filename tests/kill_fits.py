@@ -28,7 +28,7 @@ from tests.helpers import bumps, small
 FITS = {
     "default": {},
     "random token": {"cls_strategy": "random", "class_weight": "balanced", "augment": False},
-    "early stopping": {"early_stopping": True, "n_iter_no_change": 60, "random_state": 1},
+    "early stopping": {"early_stopping": True, "n_iter_no_change": 40, "random_state": 1},
     "schedule of a callback": {
         "callbacks": [LRScheduler("StepLR", step_size=7, gamma=0.8)], "embedding": "linear",
     },
@@ -43,7 +43,7 @@ def fit(params, checkpoint=None):
     """Fit, and return the SHA-256 of all weights and losses."""
     X, y = bumps(n=90)
     X = [x[: 14 + i % 7] for i, x in enumerate(X)]
-    clf = small(max_epochs=60, **params).fit(X, y, checkpoint=checkpoint)
+    clf = small(max_epochs=40, **params).fit(X, y, checkpoint=checkpoint)
     digest = hashlib.sha256(repr(clf.loss_curve_).encode())
     for value in clf.module_.state_dict().values():
         digest.update(value.numpy())
