@@ -65,15 +65,15 @@ def _encode(estimator, y, labels):
     # This import takes as long as those of the rest of this package.
     from sklearn.preprocessing import LabelEncoder
 
-    encoder = LabelEncoder().fit(labels)
-    unknown = [label for label in np.unique(y) if label not in encoder.classes_]
-    if unknown:
-        raise ValueError(
-            f"y has classes {np.array(unknown).tolist()}, but the classes of this "
-            f"{type(estimator).__name__} are {encoder.classes_.tolist()}; pass all classes to the "
-            "first call of partial_fit, or call fit with warm_start=False."
-        )
     with errors_name_argument("y"):
+        encoder = LabelEncoder().fit(labels)
+        unknown = [label for label in np.unique(y) if label not in encoder.classes_]
+        if unknown:
+            raise ValueError(
+                f"y has classes {np.array(unknown).tolist()}, but the classes of this "
+                f"{type(estimator).__name__} are {encoder.classes_.tolist()}; pass all classes to "
+                "the first call of partial_fit, or call fit with warm_start=False."
+            )
         return encoder.classes_, encoder.transform(y)
 
 
