@@ -288,6 +288,7 @@ WRONG = {
     "a deep network": (set_in("network", "depth", value=LARGE), "depth=1000000000"),
     "a wider network": (set_in("network", "d_model", value=2048), "describes"),
     "many inputs": (set_in("network", "n_features", value=LARGE), "describes"),
+    "negative inputs": (set_in("network", "n_features", value=-1), r"range \[0, inf\)"),
     "endless inputs": (set_in("network", "n_features", value=10**30), "metadata are inconsistent"),
     "many positions": (set_in("network", "positions", value="learned"), "missing"),
     "large labels": (set_in("classes", "dtype", value="<U99999999"), "too much memory"),
