@@ -551,7 +551,7 @@ class CLSTransformerClassifier(
         OSError
             If the file cannot be written. An existing file is then unchanged.
         TypeError
-            If class labels or parameters are not text, bytes, numbers or dates.
+            If class labels or parameters are not text, numbers or dates.
         ValueError
             If the metadata exceed 512 KB.
 
