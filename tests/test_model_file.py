@@ -63,6 +63,7 @@ LABELS = [
     *(np.array([3, 7], dtype) for dtype in (np.int64, np.int8, np.uint32, ">i4", np.float32)),
     *(np.array(["no", "yes"], dtype) for dtype in ("U3", "U9", object)),
     *(np.array(["2020", "2021"], dtype) for dtype in ("M8[D]", "M8[ns]")),
+    np.array([1, 2], "m8[h]"),
     np.array([False, True]),
 ]
 
@@ -172,6 +173,7 @@ def test_a_file_is_json_and_tensors_for_other_readers(path, fitted):
         head = file.get_tensor("network.head.weight")
     assert document["format"] == FORMAT == 2
     assert document["parameters"]["d_model"] == 16
+    assert document["parameters"].keys() == fitted.get_params().keys() - {"callbacks", "device"}
     assert document["classes"] == {"dtype": "<i8", "labels": [0, 1]}
     assert document["versions"]["torch"] == torch.__version__
     assert np.array_equal(head, fitted.module_.head.weight.detach().numpy())

@@ -335,6 +335,4 @@ def classes_from_json(document):
     dtype, labels = np.dtype(document["dtype"]), [from_json(x) for x in document["labels"]]
     if dtype.itemsize * len(labels) > MAX_LABEL_BYTES:
         raise ValueError(f"{len(labels)} classes of dtype {dtype.str} take too much memory.")
-    if dtype.kind in "mM":
-        return np.array(labels, dtype=np.int64).astype(dtype)
     return np.array(labels, dtype=dtype)
