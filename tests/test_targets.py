@@ -114,14 +114,14 @@ def test_labels_that_are_not_in_the_given_classes_raise():
 
 
 def test_one_class_of_positive_weight_is_too_few():
-    message = r"y has 1 class of positive weight; .* the classes are \[0\]\."
+    message = r"y has 1 class with positive weight; .* the classes are \[0\]\."
     with pytest.raises(ValueError, match=message):
         check([0, 0])
     with pytest.raises(ValueError, match=r"y has 1 class of positive .* \[0, 1\]"):
         check([0, 1], [1, 0])
     with pytest.raises(ValueError, match=r"y has 1 class of positive .* \[0, 1\]"):
         check([0, 1], class_weight={1: 0})
-    with pytest.raises(ValueError, match="y has no classes of positive weight"):
+    with pytest.raises(ValueError, match="y has 0 classes with positive weight"):
         check([0, 1], class_weight={0: 0, 1: 0})
 
 
@@ -129,9 +129,9 @@ def test_a_part_of_the_data_needs_one_of_two_classes():
     classes, data = check([1, 1], classes=[0, 1], is_part=True)
     assert classes.tolist() == [0, 1]
     assert data.y.tolist() == [1, 1]
-    with pytest.raises(ValueError, match="y has 1 class of positive weight"):
+    with pytest.raises(ValueError, match="y has 1 class with positive weight"):
         check([1, 1], is_part=True)
-    with pytest.raises(ValueError, match="y has no classes of positive weight"):
+    with pytest.raises(ValueError, match="y has 0 classes with positive weight"):
         check([1, 1], classes=[0, 1], is_part=True, class_weight={1: 0})
 
 
@@ -238,7 +238,7 @@ def test_the_validation_data_are_rounded_up_and_hold_each_class():
 
 def test_too_few_sequences_of_a_class_for_a_split_raise():
     message = (
-        r"early_stopping=True can't hold out validation_fraction=0.5 of 3 sequences by class: "
+        r"early_stopping=True cannot hold out validation_fraction=0.5 of 3 sequences by class: "
         r".*least populated.* Add data or set early_stopping=False\."
     )
     with pytest.raises(ValueError, match=message):

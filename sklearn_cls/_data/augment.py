@@ -34,8 +34,8 @@ def augment(inputs, y, generator, *, n_classes, use_cutmix=True):
     x = time_warp(x, lengths, generator)
     if not use_cutmix:
         return {**inputs, "x": x}
-    x, permutation, lam = cutmix(x, lengths, generator)
-    target, weight = mix_labels(y, inputs["sample_weight"], permutation, lam, n_classes)
+    x, permutation, replaced = cutmix(x, lengths, generator)
+    target, weight = mix_labels(y, inputs["sample_weight"], permutation, replaced, n_classes)
     return {**inputs, "x": x, "target": target, "sample_weight": weight}
 
 
@@ -69,7 +69,7 @@ def cutmix(x, lengths, generator):
     """Replace a segment of some sequences by the same steps of another sequence.
 
     Returns x (B, T, F), the permutation (B,) that maps each sequence to the one that its segment
-    comes from, and lam (B,), the fraction of its steps that were replaced.
+    comes from, and the fraction (B,) of its steps that were replaced.
     """
     n = len(x)
 
@@ -86,14 +86,14 @@ def cutmix(x, lengths, generator):
     return x.where(~is_replaced.unsqueeze(-1), x[permutation]), permutation, n_replaced / lengths
 
 
-def mix_labels(y, weight, permutation, lam, n_classes):
+def mix_labels(y, weight, permutation, replaced, n_classes):
     """Return the soft labels (B, K) and the sample weights (B,) that belong to CutMix.
 
     The loss of the soft label, times the mixed weight, is the sum of the two weighted losses.
     """
-    own, other = (1 - lam) * weight, lam * weight[permutation]
+    own, other = (1 - replaced) * weight, replaced * weight[permutation]
     mixed = own + other
-    # Weights that underflow to 0 have no ratio; the label then stays as it is.
+    # If both weights underflow to 0, the label is not mixed.
     other_fraction = (other / mixed.clamp(min=torch.finfo(mixed.dtype).tiny)).unsqueeze(1)
     one_hot = F.one_hot(y, n_classes).to(mixed.dtype)
     return one_hot.lerp(one_hot[permutation], other_fraction), mixed

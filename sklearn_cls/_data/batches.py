@@ -23,17 +23,17 @@ MAX_SHORT_STEPS = 16
 
 @dataclass
 class SequenceDataset(Dataset):
-    """Labelled sequences, a subset of checked ones.
+    """A subset of checked sequences, with labels and weights.
 
     Attributes
     ----------
     sequences : Sequences
     indices : ndarray of int, (n,)
-        Indices into `sequences` of those that belong to this data set.
+        Indices into `sequences`.
     y : ndarray of int, (n,)
         Class codes.
     weights : ndarray of float32, (n,)
-        Sample weights; their mean over the training data is 1.
+        Sample weights; `fit` scales them to mean 1 before the validation split.
     """
 
     sequences: Sequences
@@ -43,7 +43,7 @@ class SequenceDataset(Dataset):
 
     @classmethod
     def unlabelled(cls, sequences):
-        """Return a data set of all sequences, with class code 0 and weight 1."""
+        """Return a dataset of all sequences, with class code 0 and weight 1."""
         n = len(sequences)
         return cls(sequences, np.arange(n), np.zeros(n, dtype=int), np.ones(n, dtype=np.float32))
 
@@ -51,7 +51,7 @@ class SequenceDataset(Dataset):
         return len(self.indices)
 
     def __getitem__(self, i):
-        """Return ({"x": (T, F)}, class code), which skorch's callbacks expect of a data set."""
+        """Return ({"x": (T, F)}, class code), which skorch's callbacks expect of a dataset."""
         return {"x": self.sequences.pad(self.indices[[i]])[0]}, self.y[i]
 
     @property
@@ -60,7 +60,7 @@ class SequenceDataset(Dataset):
         return self.sequences.lengths[self.indices]
 
     def take(self, i):
-        """Return the data set of the items `i`."""
+        """Return the dataset of the items `i`."""
         return SequenceDataset(self.sequences, self.indices[i], self.y[i], self.weights[i])
 
     def batch(self, i, device, device_cache=None):
@@ -80,7 +80,7 @@ class SequenceDataset(Dataset):
 
 @dataclass
 class Batches:
-    """The batches of a data set: shuffled and augmented to train, in order to validate.
+    """The batches of a dataset: shuffled and augmented for training, in order for validation.
 
     Attributes
     ----------
@@ -198,11 +198,11 @@ def length_bucketed_batches(lengths, max_steps):
 
 
 def prediction_batch(sequences, indices, device):
-    """Return a padded batch; fewer than 4 short sequences are repeated to make up 4.
+    """Return a padded batch; fewer than 4 short sequences are repeated until there are 4.
 
-    Matrix products of 1 to 3 rows add in another order than larger ones. A short sequence gives
-    the same bits alone as among others this way. Long sequences agree to float32 rounding; to
-    repeat them would take too much time.
+    Matrix products with 1 to 3 rows sum in a different order than larger ones, so without this the
+    result of a sequence would depend on how many are predicted with it. Long sequences agree up to
+    float32 rounding only; repeating them would take too long.
     """
     if len(indices) < MIN_SHORT_SEQUENCES and sequences.lengths[indices[-1]] <= MAX_SHORT_STEPS:
         indices = np.resize(indices, MIN_SHORT_SEQUENCES)

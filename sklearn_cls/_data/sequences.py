@@ -130,9 +130,9 @@ def check_sequences(estimator, X, *, reset, max_length=None):
     `n_features_in_` is T, as scikit-learn counts columns, and otherwise F. `max_length` is the
     largest number of steps that learned positions cover.
     """
-    # Values that overflow float32 become infinite here, and infinity is refused.
+    # Values that overflow float32 become infinite here, and infinity raises an error.
     with errors_name_argument("X"), np.errstate(over="ignore"):
-        refuse_masked(X)
+        reject_masked(X)
         if isinstance(X, list | tuple) and len(X) == 0:
             raise ValueError("X is empty: 0 sample(s), and at least one sequence is required.")
         if _is_2d(X):
@@ -166,7 +166,7 @@ def errors_name_argument(argument):
         raise kind(f"{argument}: {error}") from error
 
 
-def refuse_masked(values):
+def reject_masked(values):
     """Raise an error for a masked array, of which NumPy would use the values under the mask."""
     if np.ma.is_masked(values):
         raise ValueError(
@@ -184,7 +184,7 @@ def _is_2d(X):
 
 def _is_list_of_sequences(X):
     """Return whether X is a list, array or series of arrays, not nested lists of numbers."""
-    if len(getattr(X, "shape", ())) == 1:  # an object array, or a series of pandas or polars
+    if len(getattr(X, "shape", ())) == 1:  # an object array, or a Series of pandas or polars
         X = np.asarray(X)
         return X.ndim == 1 and X.dtype == object and any(map(_has_length, X))
     if not isinstance(X, list | tuple):
@@ -299,8 +299,8 @@ def _from_list_item(x, i):
 
 def _as_float32(x, name):
     """Return an array of numbers as float32, without a copy if it is float32 already."""
-    refuse_masked(x)
-    is_frame = hasattr(x, "dtypes")  # or a series of pandas
+    reject_masked(x)
+    is_frame = hasattr(x, "dtypes")  # or a pandas Series
     x = x if is_frame else np.asarray(x)
     if is_frame or x.dtype == object:  # These may hold missing values other than NaN.
         return check_array(x, dtype=np.float32, ensure_all_finite=False, ensure_2d=False)

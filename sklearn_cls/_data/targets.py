@@ -13,11 +13,11 @@ from sklearn.utils.validation import assert_all_finite, check_consistent_length,
 
 from sklearn_cls._compat import check_sample_weight
 from sklearn_cls._data.batches import SequenceDataset
-from sklearn_cls._data.sequences import FLOAT32, errors_name_argument, refuse_masked
+from sklearn_cls._data.sequences import FLOAT32, errors_name_argument, reject_masked
 
 
 def check_targets(estimator, sequences, y, sample_weight, classes=None, *, is_part=False):
-    """Return the classes and the data set of the sequences with positive weight.
+    """Return the classes and the dataset of the sequences with positive weight.
 
     `classes` are all possible classes, by default those in y. `is_part` says that y is one part of
     the data, as in `partial_fit`: then it may have a single class, and the weights are not divided
@@ -35,7 +35,7 @@ def check_targets(estimator, sequences, y, sample_weight, classes=None, *, is_pa
         estimator, y, y if classes is None else check_labels(classes, "classes")
     )
     with errors_name_argument("sample_weight"):
-        refuse_masked(sample_weight)
+        reject_masked(sample_weight)
         weights = check_sample_weight(
             sample_weight, codes, dtype=np.float64, ensure_non_negative=True
         )
@@ -51,7 +51,7 @@ def check_targets(estimator, sequences, y, sample_weight, classes=None, *, is_pa
 def check_labels(labels, name):
     """Return class labels as a 1-D array."""
     with errors_name_argument(name):
-        refuse_masked(labels)
+        reject_masked(labels)
         labels = column_or_1d(labels, warn=True)
         assert_all_finite(labels, input_name=name)
         # Each class occurs once in `classes`. Scikit-learn would warn that this looks like a
@@ -62,7 +62,7 @@ def check_labels(labels, name):
 
 def _encode(estimator, y, labels):
     """Return the sorted classes in `labels` (K,) and the class codes of y (n,)."""
-    # This import takes as long as those of the rest of this package.
+    # Imported lazily: it takes as long as the rest of this package.
     from sklearn.preprocessing import LabelEncoder
 
     with errors_name_argument("y"):
@@ -89,8 +89,8 @@ def class_weights(class_weight, codes, classes):
     for label, weight in class_weight.items():
         if not isinstance(weight, Real) or not 0 <= weight < np.inf:
             raise ValueError(
-                "class_weight must be finite numbers that are not negative, got "
-                f"{weight!r} for class {label!r}."
+                f"class_weight values must be finite and non-negative, got {weight!r} for class "
+                f"{label!r}."
             )
     return np.array([class_weight.get(label, 1.0) for label in known], dtype=np.float64)
 
@@ -100,9 +100,9 @@ def _check_n_classes(classes, codes, minimum):
     n_classes = len(np.unique(codes))
     if len(classes) < 2 or n_classes < minimum:
         raise ValueError(
-            f"y has {n_classes or 'no'} class{'' if n_classes == 1 else 'es'} of positive weight; "
-            "a classifier needs two. Without sample_weight and class_weight, the classes are "
-            f"{classes.tolist()}."
+            f"y has {n_classes} class{'' if n_classes == 1 else 'es'} with positive weight; a "
+            "classifier needs at least two. Regardless of sample_weight and class_weight, the "
+            f"classes are {classes.tolist()}."
         )
 
 
@@ -120,8 +120,8 @@ def _scale_weights(weights, is_part):
 
 
 def stratified_split(data, validation_fraction, seed):
-    """Return a training and a validation data set with the classes in equal proportions."""
-    from sklearn.model_selection import train_test_split  # This import is slow, too.
+    """Return a training and a validation dataset with the classes in equal proportions."""
+    from sklearn.model_selection import train_test_split  # imported lazily, because it is slow
 
     n_valid = max(int(np.ceil(validation_fraction * len(data))), len(np.unique(data.y)))
     try:
@@ -130,7 +130,7 @@ def stratified_split(data, validation_fraction, seed):
         )
     except ValueError as error:
         raise ValueError(
-            f"early_stopping=True can't hold out validation_fraction={validation_fraction} of "
+            f"early_stopping=True cannot hold out validation_fraction={validation_fraction} of "
             f"{len(data)} sequences by class: {error} Add data or set early_stopping=False."
         ) from error
     # Validation batches are not shuffled. Sorting by length keeps their padding short.

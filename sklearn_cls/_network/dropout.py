@@ -9,7 +9,7 @@ from torch import nn
 
 
 class Dropout(nn.Module):
-    """Dropout whose generator is its own: the global one, and fits in other threads, are untouched.
+    """Dropout with its own generator; the global one, which all threads share, is not used.
 
     The rate is rounded to a multiple of 1/256. The kept elements are scaled by the rounded rate, so
     that the expectation is exact.

@@ -141,7 +141,7 @@ class CLSEncoder(nn.Module):
     def no_weight_decay(self):
         """Return the names of parameters without weight decay, besides all biases and norms.
 
-        Weight decay would pull [CLS] towards 0, where its query selects nothing.
+        Weight decay would pull [CLS] towards 0, where its attention is uniform.
         """
         return {"token.value", "embedding.position"}
 
@@ -158,7 +158,7 @@ class CLSEncoder(nn.Module):
         return self.head(self.embed(x, is_padding))
 
     def embed(self, x, is_padding=None):
-        """Return the vector that the head reads, after the final norm: (B, D)."""
+        """Return the input of the head, after the final norm: (B, D)."""
         z, key_mask, rotary = self.tokens(x, is_padding)
         for block in self.blocks[:-1]:
             z = block(z, key_mask, rotary)

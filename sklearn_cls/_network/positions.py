@@ -19,7 +19,7 @@ MAX_CACHED_POSITIONS = 2**14  # computing a longer table costs little beside its
 
 
 def sinusoidal_table(n_tokens, d_model, device=None):
-    """Return the scaled sinusoids of positions 0 to N - 1, sine and cosine in turn: (N, D)."""
+    """Return the scaled sines and cosines of positions 0 to N - 1, interleaved: (N, D)."""
     angle = angles(torch.arange(n_tokens, device=device), d_model)
     return POSITION_SCALE * torch.stack([angle.sin(), angle.cos()], -1).flatten(1)[:, :d_model]
 
@@ -27,8 +27,8 @@ def sinusoidal_table(n_tokens, d_model, device=None):
 def add_positions(tokens, table, positions):
     """Add `positions`, "sinusoidal" or "learned", to tokens (B, N, D).
 
-    `table` holds the first positions, (M, D). Further sinusoids are computed; further learned
-    positions do not exist.
+    `table` holds the first positions, (M, D). Sinusoids beyond it are computed; learned positions
+    cannot be extended.
     """
     n_tokens, d_model = tokens.shape[1:]
     if positions == "sinusoidal" and n_tokens > len(table):
