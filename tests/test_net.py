@@ -115,12 +115,13 @@ def test_fit_ignores_the_default_dtype_of_the_caller(data):
 
 def test_calls_that_continue_a_training_use_other_random_numbers(data):
     def draws():
-        batches, dropout_seeds, token_seeds = [], [], []
+        batches, dropout_seeds, token_seeds, augmentation_seeds = [], [], [], []
 
         def record_seeds(net, **kwargs):
             batches.append([])
             dropout_seeds.append(net.module_.embedding.dropout.generator.initial_seed())
             token_seeds.append(net.module_.token.generator.initial_seed())
+            augmentation_seeds.append(net.train_batches_.generator.initial_seed())
 
         hook = Hook(
             on_train_begin=record_seeds,
@@ -128,12 +129,25 @@ def test_calls_that_continue_a_training_use_other_random_numbers(data):
         )
         clf = small(callbacks=[hook], warm_start=True, max_epochs=1)
         clf.partial_fit(*data).partial_fit(*data).fit(*data).fit(*data)
-        return batches, dropout_seeds, token_seeds
+        return batches, dropout_seeds, token_seeds, augmentation_seeds
 
     first = draws()
     for values in first:
         assert len(values) == len(set(map(str, values))) == 4
+    assert not set(first[1]) & set(first[2]) | set(first[2]) & set(first[3])
     assert draws() == first
+
+
+def test_the_network_is_in_training_mode_in_training_and_in_evaluation_mode_in_validation(data):
+    modes = []
+
+    def record(net, training, **kwargs):
+        modes.append((training, net.module_.training))
+
+    hook = Hook(on_batch_end=record)
+    clf = small(early_stopping=True, max_epochs=2, callbacks=[hook]).fit(*data)
+    assert modes == 2 * [*4 * [(True, True)], (False, False)]
+    assert not clf.module_.training
 
 
 @pytest.mark.parametrize(("n_jobs", "n_threads"), [(1, 1), (2, 2), (None, 1)])
