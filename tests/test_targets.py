@@ -117,9 +117,9 @@ def test_one_class_of_positive_weight_is_too_few():
     message = r"y has 1 class with positive weight; .* the classes are \[0\]\."
     with pytest.raises(ValueError, match=message):
         check([0, 0])
-    with pytest.raises(ValueError, match=r"y has 1 class of positive .* \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"y has 1 class with positive .* \[0, 1\]"):
         check([0, 1], [1, 0])
-    with pytest.raises(ValueError, match=r"y has 1 class of positive .* \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"y has 1 class with positive .* \[0, 1\]"):
         check([0, 1], class_weight={1: 0})
     with pytest.raises(ValueError, match="y has 0 classes with positive weight"):
         check([0, 1], class_weight={0: 0, 1: 0})
@@ -181,9 +181,9 @@ def test_class_weights_are_1_by_default():
     ("class_weight", "message"),
     [
         ({0: 1, 7: 2}, r"class_weight has classes \[7\], but y has the classes \[0, 1\]"),
-        ({1: -1}, "class_weight must be .* not negative, got -1 for class 1"),
-        ({1: np.inf}, "class_weight must be finite .* got inf for class 1"),
-        ({0: "x"}, "class_weight must be .* got 'x' for class 0"),
+        ({1: -1}, "class_weight values must be finite and non-negative, got -1 for class 1"),
+        ({1: np.inf}, "class_weight values must be finite .* got inf for class 1"),
+        ({0: "x"}, "class_weight values must be .* got 'x' for class 0"),
     ],
 )
 def test_errors_about_class_weight_name_the_class(class_weight, message):
