@@ -399,7 +399,7 @@ class CLSTransformerClassifier(
                 context.call_on_fit_task_end(**hook_kwargs, reconstruction_attributes=dict)
         if net.is_interrupted:
             resume = "warm_start=True to continue from these weights"
-            if checkpoint.n_epochs:  # the file may hold no epoch yet
+            if checkpoint.n_epochs:  # A file without finished epochs has been deleted.
                 resume = f"checkpoint={checkpoint.path!r} to resume"
             warnings.warn(
                 f"Training was interrupted in epoch {min(self.n_iter_ + 1, net.max_epochs)} of "

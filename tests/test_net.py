@@ -60,6 +60,7 @@ def test_an_interrupt_warns_to_resume_from_a_checkpoint_that_holds_an_epoch(
     clf = small(max_epochs=4, callbacks=[hook])
     with pytest.warns(UserWarning, match=f"Call fit again with {re.escape(advice)}"):
         clf.fit(*data, checkpoint=path)
+    assert path.exists() == (interval == 0)
     monkeypatch.undo()
     assert clf.fit(*data, checkpoint=path).n_iter_ == 4
     assert len(n_epochs) == (2 + 2 if interval == 0 else 2 + 4)
