@@ -168,12 +168,13 @@ class CLSTransformerClassifier(
     callbacks : list of callbacks or None, default=None
         Callbacks of skorch (see :mod:`skorch.callbacks`), (name, callback) tuples of them, and
         callbacks of scikit-learn 1.9 or newer, such as :class:`sklearn.callback.ProgressBar`, which
-        see every epoch of `fit`. Training stops if one of them asks for it. To show the progress of
-        a whole search, call `set_callbacks` on the search.
+        see every epoch of `fit`. Training stops if one of them asks for it. A search clones its
+        estimator and with it these callbacks: to follow a whole search, call `set_callbacks` on
+        the search (progress bar) or on this estimator (monitor).
 
     random_state : int, RandomState instance or None, default=None
         Seed of weights, dropout, [CLS] token, batches, augmentation and validation split. With an
-        int, fits are bitwise identical on the same device and number of threads.
+        int, fits on the CPU with the same number of threads are bitwise identical.
 
     verbose : int, default=0
         1 shows a progress bar with epoch, loss and remaining time.
