@@ -204,6 +204,17 @@ def test_an_epoch_in_which_a_callback_stops_is_not_stored_and_a_resumed_fit_stop
     assert clf.n_iter_ == 3
 
 
+def test_a_fit_that_failed_after_its_last_epoch_resumes_without_training(data, path):
+    def fail(*args, **kwargs):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        small(callbacks=[Hook(on_train_end=fail)]).fit(*data, checkpoint=path)
+    clf = small(callbacks=[Hook(on_epoch_begin=fail)]).fit(*data, checkpoint=path)
+    assert_equal(clf, small().fit(*data))
+    assert os.listdir(path.parent) == []
+
+
 @pytest.mark.parametrize(
     ("change", "what"),
     [
