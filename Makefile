@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python
-# Two worker processes; an idle one takes over tests that wait for the other.
+# Two worker processes; an idle worker takes over tests that are queued for the other one.
 PARALLEL := -n2 --dist=worksteal
 
 .PHONY: demo test test-all test-floor fuzz kills long together lint format docs check-docs bench \
@@ -18,7 +18,7 @@ demo: .venv/ready
 test: .venv/ready
 	$(RUN) -m pytest $(PARALLEL) -m "not slow"
 
-# Run all tests, also those marked slow, and report which ones take longest.
+# Run all tests, including those marked slow, and report the 30 slowest.
 test-all: .venv/ready
 	$(RUN) -m pytest $(PARALLEL) --durations=30
 
@@ -26,11 +26,11 @@ test-all: .venv/ready
 test-floor: .venv-floor/ready
 	.venv-floor/bin/python -m pytest $(PARALLEL)
 
-# Fuzz the public methods with 2,000 examples per test instead of a few.
+# Fuzz the public methods with 2,000 examples per test instead of 200.
 fuzz: .venv/ready
 	FUZZ_EXAMPLES=2000 $(RUN) -m pytest tests/test_fuzz.py
 
-# Kill 50 running fits, and check that each resumes exactly from its checkpoint.
+# Kill 50 running fits, and check that each one resumes exactly from its checkpoint.
 kills: .venv/ready
 	$(RUN) -m tests.kill_fits --kills 50
 
@@ -42,7 +42,7 @@ long: .venv/ready
 together: .venv/ready
 	$(RUN) -m tests.predict_together
 
-# Check the code style, the formatting and which package imports which.
+# Check the code style, the formatting and the imports between packages.
 lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -53,11 +53,11 @@ format: .venv/ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Build the documentation; a warning is an error.
+# Build the documentation, with warnings as errors.
 docs: .venv/ready-docs
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
-# Check the built pages in a browser. Debian packages it as chromium and chromium-driver.
+# Check the built pages in Chromium (on Debian, the packages chromium and chromium-driver).
 check-docs: docs .venv-browser/ready
 	.venv-browser/bin/python docs/check_pages.py
 
@@ -71,8 +71,8 @@ bench: .venv/ready-bench
 	rm -f benchmarks/accuracy.csv
 	$(RUN) benchmarks/bench_accuracy.py --protocol test --out benchmarks/accuracy.csv
 
-# Look the pinned versions up in the database of known vulnerabilities. With --strict, a package
-# that the database does not know is an error instead of counting as safe.
+# Look up the pinned versions in the database of known vulnerabilities. With --strict, a package
+# that the database does not contain is an error instead of being skipped.
 audit: .venv-audit/ready
 	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
@@ -115,7 +115,7 @@ dist: .venv/ready
 	.venv-browser/bin/pip install --quiet selenium==4.51.0
 	touch $@
 
-# Remove the virtual environments and everything that was built.
+# Remove the virtual environments and all build outputs.
 clean:
 	rm -rf .venv .venv-floor .venv-audit .venv-browser
 	rm -rf build demo dist docs/_build docs/auto_examples docs/generated

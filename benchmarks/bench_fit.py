@@ -1,4 +1,4 @@
-"""Overhead of `fit` over a bare PyTorch loop that trains the same network on the same batch size.
+"""Overhead of `fit` over a plain PyTorch loop that trains the same network with equal batch size.
 
 The loop receives a built network and prepared data; `fit` also validates and standardizes the data,
 builds the network, records the history and calls its callbacks. The data are the digits (1,797
@@ -21,7 +21,7 @@ N_EPOCHS, BATCH_SIZE, LR = 10, 64, 1e-3
 
 
 def main():
-    """Time `fit` and the loop on both data sets."""
+    """Time `fit` and the loop on both datasets."""
     args = begin(parser(__doc__, rounds=7))
     print("# data: digits (1797, 8, 8); normal noise (2000, 100, 8); default network, 10 epochs")
     data = {"digits": load_digit_sequences(), "2000x100x8": noise((2000, 100, 8))}
@@ -47,7 +47,7 @@ def measure(name, X, y, rounds):
 
 
 def train(network, X, y):
-    """Train the network in a bare loop."""
+    """Train the network in a plain PyTorch loop."""
     seed_generators(network.train(), 0)
     decayed = [p for p in network.parameters() if p.ndim > 1]
     rest = [p for p in network.parameters() if p.ndim <= 1]

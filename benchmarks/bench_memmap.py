@@ -1,7 +1,7 @@
-"""Memory that one epoch on a memory map takes, for files of 20 MB and 2 GB.
+"""Memory that one epoch of training on a memory map takes, for files of 20 MB and 2 GB.
 
-Each file is measured in a process of its own. RssAnon, the resident anonymous memory, does not
-count the pages of the mapped file, which the system can drop at any time.
+Each file is measured in its own process. RssAnon, the resident anonymous memory, excludes the pages
+of the mapped file, which the operating system can free at any time.
 """
 
 import subprocess
@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from harness import begin, parser, report
 
-SHAPE = (500, 8)  # 16 kB a sequence
+SHAPE = (500, 8)  # 16 kB per sequence
 
 
 def main():
-    """Measure both files and print the difference of their peaks."""
+    """Measure both files and print the difference between their peaks."""
     args = begin(parser(__doc__, rounds=1))
     print("# data: normal noise, (n, 500, 8) float32; one epoch, batch 128, embedding='linear'")
     rows = []
@@ -48,7 +48,7 @@ def write(path, n):
 
 
 def train(path, threads):
-    """Fit one epoch; print the anonymous memory before it, the peak during it, and the seconds."""
+    """Fit one epoch; print the anonymous memory before it, its peak, and the time in seconds."""
     from sklearn_cls import CLSTransformerClassifier
 
     torch.set_num_threads(threads)
@@ -78,7 +78,7 @@ def rss_anon():
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("RssAnon"):
             return int(line.split()[1]) / 1024
-    raise OSError("this benchmark reads RssAnon from /proc/self/status, which only Linux has")
+    raise OSError("this benchmark reads RssAnon from /proc/self/status, which exists only on Linux")
 
 
 if __name__ == "__main__":

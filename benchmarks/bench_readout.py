@@ -1,9 +1,10 @@
-"""The exact [CLS] readout against `nn.TransformerEncoder` with the same weights.
+"""The exact [CLS] readout compared with `nn.TransformerEncoder` with the same weights.
 
 Sequences of 100 steps and 8 features, batches of 64, linear embedding, d_model 64, 4 heads (head
-size 16), feed-forward 128, no dropout in either. Prints the largest differences in logits and
-gradients and the speed-ups in training and inference, by depth. A round is 5 steps of one network,
-then 5 of the other: the first step after a change finds memory as the other network left it.
+size 16), feed-forward 128, no dropout in either. The table shows the largest differences in logits
+and gradients and the speed-ups in training and inference, by depth. A round consists of 5 steps of
+one network, then 5 of the other, because the first step after a switch is slowed down by the memory
+layout that the other network left.
 """
 
 from functools import partial
@@ -15,7 +16,7 @@ from textbook import Textbook, gradient_pairs
 
 from sklearn_cls._network.encoder import CLSEncoder
 
-N_STEPS = 5  # of each network in a round
+N_STEPS = 5  # steps of each network in a round
 
 
 def main():

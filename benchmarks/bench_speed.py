@@ -1,10 +1,11 @@
-"""Speed and memory of this package against the alternatives that users have.
+"""Speed and memory of this package compared with alternatives.
 
-"ours" and "theirs" are medians over interleaved rounds, in seconds unless the row says MB. "ratio"
-is the median of theirs / ours within a round, above 1 if this package is faster or smaller, and
-"wanted" is the smallest ratio that is acceptable. Alternatives that are not installed are skipped:
-`pip install transformers x-transformers sktime tsai`. Fits and predictions run on the GPU if there
-is one. The fit on PLAID is skipped unless `--data` names a folder that holds PLAID_TRAIN.ts.
+Each row compares this package ("ours") with a baseline ("theirs"). Both are medians over
+interleaved rounds, in seconds or, where the row says so, in MB. "ratio" is the median of theirs /
+ours within a round, above 1 if this package is faster or needs less memory, and "target" is the
+ratio to reach. Alternatives that are not installed are skipped; install them by `pip install
+transformers x-transformers sktime tsai`. Fits and predictions run on the GPU if there is one. The
+fit on PLAID is skipped unless `--data` names a folder that contains PLAID_TRAIN.ts.
 """
 
 import math
@@ -27,7 +28,7 @@ from sklearn_cls._network.encoder import CLSEncoder
 from sklearn_cls._training.auto import auto_patch_size
 from sklearn_cls.datasets import load_digit_sequences, load_ts
 
-SHAPES = {  # name: the shape of X, the batch size and the number of epochs
+SHAPES = {  # the shape of X, the batch size and the number of epochs
     "2000x100x8": ((2000, 100, 8), 64, 1),
     "120x315x3": ((120, 315, 3), 32, 2),
 }
@@ -40,20 +41,20 @@ def textbook_classifier(**params):
     )
 
 
-def comparison(what, against, seconds, wanted, ours="ours", theirs="theirs"):
+def comparison(benchmark, baseline, seconds, target, ours="ours", theirs="theirs"):
     """Return one row of the table."""
     return {
-        "what": what,
-        "against": against,
+        "benchmark": benchmark,
+        "baseline": baseline,
         "ours": seconds[ours],
         "theirs": seconds[theirs],
         "ratio": seconds[theirs, ours],
-        "wanted": wanted,
+        "target": target,
     }
 
 
 def fits(args):
-    """Fits of the same architecture: skorch, BERT and x-transformers."""
+    """Fits of the same architecture in skorch, BERT and x-transformers."""
     for dropout in (0.0, 0.1):
         for shape, (size, batch_size, max_epochs) in SHAPES.items():
             X, y = noise(size)
@@ -65,11 +66,11 @@ def fits(args):
             }
             functions["ours"] = partial(textbook_classifier(**params).fit, X, y)
             seconds = time_interleaved(functions, args.rounds)
-            wanted = 8.0 if shape == "120x315x3" else 3.0 if dropout else 2.2
+            target = 8.0 if shape == "120x315x3" else 3.0 if dropout else 2.2
             for name in functions:
                 if name != "ours" and (dropout or shape == "2000x100x8"):
-                    what = f"fit {shape}, dropout {dropout}"
-                    yield comparison(what, name, seconds, wanted, theirs=name)
+                    benchmark = f"fit {shape}, dropout {dropout}"
+                    yield comparison(benchmark, name, seconds, target, theirs=name)
 
 
 def default_fits(args):
@@ -86,8 +87,8 @@ def default_fits(args):
         seconds = time_interleaved(functions, args.rounds)
         for name in functions:
             if name != "ours":
-                wanted = 8.0 if shape == "120x315x3" else 2.0
-                yield comparison(f"fit {shape}, defaults", name, seconds, wanted, theirs=name)
+                target = 8.0 if shape == "120x315x3" else 2.0
+                yield comparison(f"fit {shape}, defaults", name, seconds, target, theirs=name)
 
 
 def search(args):
@@ -109,7 +110,7 @@ def search(args):
 
 
 def predictions(args):
-    """Probabilities of 10,000 sequences, and of a single one."""
+    """Prediction of probabilities for 10,000 sequences, and for a single one."""
     X, y = noise((10_000, 100, 8))
     clf = textbook_classifier(max_epochs=1).fit(X[:500], y[:500])
     textbook = peers.TransformerEncoder(*peers.sizes(X, y)).to(DEVICE).eval()
@@ -123,8 +124,8 @@ def predictions(args):
     functions["ours"] = lambda: clf.predict_proba(X)
     seconds = time_interleaved(functions, args.rounds)
     best = min((name for name in functions if name != "ours"), key=seconds.get)
-    against = f"nn.TransformerEncoder, {best}"
-    yield comparison("predict_proba 10000x100x8", against, seconds, 2.0, theirs=best)
+    baseline = f"nn.TransformerEncoder, {best}"
+    yield comparison("predict_proba 10000x100x8", baseline, seconds, 2.0, theirs=best)
 
     single, network = X[:1], clf.module_
     x = torch.from_numpy(single).to(DEVICE)
@@ -135,11 +136,11 @@ def predictions(args):
 
     functions = {"ours": lambda: clf.predict_proba(single), "theirs": forward}
     seconds = time_interleaved(functions, 300 * args.rounds, warm_up=50)
-    yield comparison("predict_proba 1x100x8", "the network's forward", seconds, 1 / 1.5)
+    yield comparison("predict_proba 1x100x8", "forward pass of the network", seconds, 1 / 1.5)
 
 
 def unequal_lengths(args):
-    """A fit on sequences of 100 to 1,344 steps, against one on the same sequences zero-padded."""
+    """A fit on sequences of 100 to 1,344 steps, compared with zero-padding all to one length."""
     path = Path(args.data or ".") / "PLAID_TRAIN.ts"
     if not path.exists():
         return
@@ -152,14 +153,14 @@ def unequal_lengths(args):
     clf = CLSTransformerClassifier(max_epochs=1, patch_size=patch_size, random_state=0)
     functions = {"ours": lambda: clf.fit(X, y), "theirs": lambda: clf.fit(padded, y)}
     seconds = time_interleaved(functions, args.rounds)
-    yield comparison("fit PLAID", "padded to the longest", seconds, 2.0)
+    yield comparison("fit PLAID", "zero-padded to the longest sequence", seconds, 2.0)
 
 
 def training_step(args):
-    """The fraction of a training step's time that its matrix products alone would take.
+    """The fraction of the time of a training step that its matrix products alone would take.
 
-    "theirs" is the time of as many products of one shape as have the floating-point operations of
-    the step. The shape is that of the feed-forward layer, which runs at the highest rate.
+    "theirs" is the time of products of one shape with as many floating-point operations in total as
+    the step. The shape is that of the feed-forward layer, which has the highest throughput.
     """
     batch_size, d_model, n_steps = 32, 128, 400
     torch.manual_seed(0)
@@ -187,18 +188,18 @@ def training_step(args):
         synchronize()
 
     seconds = time_interleaved({"ours": step, "theirs": matrix_products}, 5 * args.rounds)
-    what = f"step {batch_size}x{n_steps}, d_model {d_model}, depth 3"
-    yield comparison(what, "its matrix products", seconds, 0.6)
+    benchmark = f"training step {batch_size}x{n_steps}x8, d_model {d_model}, depth 3"
+    yield comparison(benchmark, "its matrix products", seconds, 0.6)
 
 
 def count_flops(function):
     """Return the number of floating-point operations of the matrix products in a function.
 
-    What the backward pass of fused attention recomputes is not counted.
+    The recomputation in the backward pass of fused attention is not counted.
     """
 
     def attention_flops(q, k, v, *args, **kwargs):
-        return 4 * math.prod(q) * k[-2]  # the arguments are shapes: (B, H, N, E) each
+        return 4 * math.prod(q) * k[-2]  # the arguments are shapes (B, H, N, E)
 
     def attention_backward_flops(grad, q, k, v, *args, **kwargs):
         return 2 * attention_flops(q, k, v)
@@ -219,7 +220,7 @@ def count_flops(function):
 
 def scaling(args):
     """How the time of an epoch grows with the number of sequences, and with their length."""
-    for small, large, wanted in (
+    for small, large, target in (
         ((1000, 30, 4), (64_000, 30, 4), 1 / 1.15),
         ((64, 100, 4), (64, 6400, 4), 64**-0.3),
     ):
@@ -232,13 +233,14 @@ def scaling(args):
             clf.fit(*data[name])
 
         functions = {name: partial(fit, name) for name in data}
-        what, against = (f"epoch of {'x'.join(map(str, shape))}" for shape in (large, small))
+        large_name, small_name = ("x".join(map(str, shape)) for shape in (large, small))
         seconds = time_interleaved(functions, 1)
-        yield comparison(what, f"{factor:.0f} of {against}", seconds, wanted)
+        benchmark = f"1 epoch of {large_name}"
+        yield comparison(benchmark, f"{factor:.0f} epochs of {small_name}", seconds, target)
 
 
 def memory(args):
-    """Resident memory that a training step adds, in MB, on Linux."""
+    """Increase of the peak resident memory by a training step, in MB, on Linux."""
     if not Path("/proc/self/status").exists():
         return
     script = """
@@ -262,20 +264,20 @@ print(peak() - before)
 """
     added = {name: float(run(script, name)) for name in ("ours", "theirs")}
     megabytes = {**added, ("theirs", "ours"): added["theirs"] / added["ours"]}
-    what, against = "MB of a step 64x1000x8, depth 4", "nn.TransformerEncoder"
-    yield comparison(what, against, megabytes, 1 / 0.6)
+    benchmark = "memory (MB) of a training step 64x1000x8, depth 4"
+    yield comparison(benchmark, "nn.TransformerEncoder", megabytes, 1 / 0.6)
 
 
 def imports(args):
-    """Importing this package, against importing torch and scikit-learn alone."""
+    """Importing this package, compared with importing only torch and scikit-learn."""
     scripts = {"ours": "import sklearn_cls", "theirs": "import torch, sklearn"}
     functions = {name: partial(run, script) for name, script in scripts.items()}
     seconds = time_interleaved(functions, 2 * args.rounds)
-    yield comparison("import", "torch, sklearn", seconds, 0.95)
+    yield comparison("import sklearn_cls", "import torch, sklearn", seconds, 0.95)
 
 
 def concurrent_fits(args):
-    """Two concurrent fits with the default number of threads, against two with one thread each."""
+    """Two concurrent fits with default threads, compared with two fits of one thread each."""
     script = """
 import sys, numpy as np
 from sklearn_cls import CLSTransformerClassifier
@@ -295,9 +297,9 @@ clf.fit(X, np.arange(n) % 4)
 
     for size in ((1000, 2, 32), (1000, 1, 64)):
         functions = {"ours": partial(fit_two, 0, *size), "theirs": partial(fit_two, 1, *size)}
-        what = "two fits at once, {}x100x8, patches of {}, batches of {}".format(*size)
+        benchmark = "two concurrent fits, {}x100x8, patch_size {}, batch_size {}".format(*size)
         seconds = time_interleaved(functions, args.rounds)
-        yield comparison(what, "one thread each", seconds, 1 / 1.3)
+        yield comparison(benchmark, "one thread each", seconds, 1 / 1.3)
 
 
 def run(script, *args):
@@ -329,7 +331,7 @@ def main():
     options.add_argument(
         "--lines", nargs="+", choices=names, default=names, help="comparisons to run (default: all)"
     )
-    options.add_argument("--data", help="folder that holds PLAID_TRAIN.ts")
+    options.add_argument("--data", help="folder that contains PLAID_TRAIN.ts")
     args = begin(options, *sorted(set(peers.PACKAGES.values())))
     rows = []
     for name in names:

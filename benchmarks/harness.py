@@ -1,4 +1,4 @@
-"""What the benchmarks share: command-line options, test data, timing and result tables."""
+"""Shared code of the benchmarks: command-line options, test data, timing and result tables."""
 
 import argparse
 import itertools
@@ -32,7 +32,7 @@ def parser(description, *, rounds):
 
 
 def begin(options, *packages):
-    """Parse the command line, set the number of threads, print a header; return the arguments."""
+    """Parse the command line, set the number of threads, print a header and return the options."""
     args = options.parse_args()
     torch.set_num_threads(args.threads)
     print_versions(*packages)
@@ -53,7 +53,7 @@ def print_versions(*packages):
 
 
 def noise(shape, n_classes=10):
-    """Return sequences of normal noise, float32, and the classes 0, 1, ... in rotation."""
+    """Return sequences of Gaussian noise, float32, and labels that cycle through the classes."""
     X = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     return X, np.arange(len(X)) % n_classes
 
@@ -61,8 +61,9 @@ def noise(shape, n_classes=10):
 def time_interleaved(functions, rounds, warm_up=1):
     """Time functions in interleaved rounds, each of which calls every function once.
 
-    Returns {name: median seconds} and, under ("name", "other"), the median of the ratios within a
-    round. Load from other processes affects both sides of such a ratio alike.
+    Returns a dict of the median seconds of each name and, for each pair (name, other), the median
+    of the ratios within a round. Load from other processes affects both sides of such a ratio
+    equally.
     """
     seconds = {name: [] for name in functions}
     for i in range(warm_up + rounds):
@@ -79,7 +80,7 @@ def time_interleaved(functions, rounds, warm_up=1):
 
 
 def report(rows, path):
-    """Print a table of `rows`, a list of dict, and write it to a CSV file unless `path` is None."""
+    """Print a table of `rows`, a list of dicts; write it to a CSV file unless `path` is None."""
     table = pd.DataFrame(rows)
     print_table(table)
     if path:
@@ -92,11 +93,11 @@ def print_table(table):
 
 
 def read_rows(path):
-    """Return the rows of a CSV file as a list of dict; none if it does not exist."""
+    """Return the rows of a CSV file as a list of dicts, which is empty if it does not exist."""
     return pd.read_csv(path).to_dict("records") if path and Path(path).exists() else []
 
 
 def append_row(row, path):
-    """Append a row to a CSV file, after a header if the file is new; None writes nothing."""
+    """Append a row to a CSV file, with a header if it is new; do nothing if `path` is None."""
     if path:
         pd.DataFrame([row]).to_csv(path, mode="a", header=not Path(path).exists(), index=False)

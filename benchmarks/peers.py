@@ -1,4 +1,4 @@
-"""The alternatives that the speed benchmark compares with, set up as their users would.
+"""The alternatives that the speed benchmark compares with, configured as users would do it.
 
 Shapes: B sequences, T steps, F features, K classes, D `d_model`. X is (n, T, F) float32, y (n,).
 """
@@ -122,7 +122,7 @@ def is_installed(name):
 
 
 def sizes(X, y):
-    """Return F, K and T: the first three arguments of a network."""
+    """Return F, K and T, the first three arguments of a network."""
     return X.shape[2], int(y.max()) + 1, X.shape[1]
 
 
@@ -148,7 +148,7 @@ def skorch_classifier(X, y, *, max_epochs, batch_size, dropout):
 
 
 def fit(name, X, y, *, max_epochs, batch_size, dropout):
-    """Train a network of `NETWORKS`: "skorch" by skorch, the others in a bare loop."""
+    """Train a network of `NETWORKS`: "skorch" with skorch, the others in a plain PyTorch loop."""
     if name == "skorch":
         clf = skorch_classifier(X, y, max_epochs=max_epochs, batch_size=batch_size, dropout=dropout)
         return clf.fit(X, y)
@@ -156,7 +156,7 @@ def fit(name, X, y, *, max_epochs, batch_size, dropout):
 
 
 def train(network, X, y, max_epochs, batch_size):
-    """Train `network`, which maps sequences to logits, in a bare loop and return it."""
+    """Train `network`, which maps sequences to logits, in a plain PyTorch loop and return it."""
     network.to(DEVICE).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=LR)
     X, y = torch.from_numpy(X).to(DEVICE), torch.from_numpy(y).to(DEVICE)

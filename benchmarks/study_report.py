@@ -1,4 +1,4 @@
-"""The report of `study_cls_value.py`: all tables, and whether each expectation was confirmed.
+"""Report of `study_cls_value.py`: all tables, and whether each expectation was confirmed.
 
 The tables are defined in `study_tables.py`.
 """
@@ -33,37 +33,37 @@ MARGIN = 2.0
 
 
 def expectations(runs):
-    """Return what was expected before the study, the verdict, and the numbers behind it.
+    """Return what was expected before the study, the verdict, and the evidence for it.
 
-    The table is empty if `runs` lack depth 1, real problems or a synthetic one.
+    The table is empty if `runs` lacks depth 1, real problems or one of the synthetic problems.
     """
-    columns = ["expectation", "verdict", "number"]
+    columns = ["expectation", "verdict", "evidence"]
     values = only_real(accuracy_by_problem(runs))
     if SETTINGS[0] not in values.index or not set(SYNTHETIC) <= set(runs["problem"]):
         return pd.DataFrame(columns=columns)
     gaps = differences(runs)
     rows = [
         (
-            "learned about equals mean at tuned rates",
+            "learned and mean are about equal at tuned learning rates",
             *judge_average(gaps, "mean", {"equal"}, {"worse", "better"}),
         ),
         (
-            "fixed about equals learned",
+            "fixed and learned are about equal",
             *judge_average(gaps, "fixed", {"equal"}, {"worse", "better"}),
         ),
-        ("zeros trail at depth 1 on selection tasks only", *judge_zeros(runs)),
+        ("zeros are behind at depth 1 on selection tasks only", *judge_zeros(runs)),
         ("random acts as noise", *judge_random(runs, gaps)),
-        ("nothing wins everywhere", *judge_worst_cases(runs)),
+        ("no arm is best everywhere", *judge_worst_cases(runs)),
     ]
     return pd.DataFrame(rows, columns=columns)
 
 
 def judge_average(gaps, arm, confirming, refuting):
-    """Return the verdict on an arm in a table of `differences`, and the numbers.
+    """Return the verdict on an arm in a table of `differences`, and the evidence.
 
-    The verdict is on the mean of all settings; it says "on average" if the settings disagree.
+    The verdict is about the mean of all settings, and ends in "on average" if they disagree.
     """
-    rows = gaps[gaps["against learned"] == arm].set_index("setting")[INTERVAL]
+    rows = gaps[gaps["arm"] == arm].set_index("setting")[INTERVAL]
     intervals = {setting: tuple(row) for setting, row in rows.iterrows()}
     classes = {setting: classify(gap) for setting, gap in intervals.items()}
     result = verdict(classes[ALL] in confirming, classes[ALL] in refuting)
@@ -79,15 +79,17 @@ def judge_average(gaps, arm, confirming, refuting):
 
 
 def judge_random(runs, gaps):
-    """Return the verdict on whether a random token acts as noise, and the numbers."""
-    result, numbers = judge_average(gaps, "random", {"worse"}, {"equal", "better"})
-    flips = redrawn(runs)["flipped, mean"]
-    numbers += f"; {flips.min():.1f} to {flips.max():.1f} % of predictions flip with the draw"
-    return result, numbers
+    """Return the verdict on whether a random token acts as noise, and the evidence."""
+    result, evidence = judge_average(gaps, "random", {"worse"}, {"equal", "better"})
+    changed = redrawn(runs)["changed, mean"]
+    evidence += (
+        f"; {changed.min():.1f} to {changed.max():.1f} % of predictions change with the draw"
+    )
+    return result, evidence
 
 
 def judge_zeros(runs):
-    """Return the verdict on whether zeros trail on "marked" at depth 1 only, and the numbers."""
+    """Return the verdict and the evidence on zeros being behind on "marked" at depth 1 only."""
     table = zeros(runs).set_index("setting")
     gaps = {
         (setting, name): gap
@@ -103,37 +105,39 @@ def judge_zeros(runs):
         for (setting, name), gap in gaps.items()
         if setting == SETTINGS[0]
     )
-    numbers = f"zeros - learned at depth 1: {at_depth_1}"
+    evidence = f"zeros - learned at depth 1: {at_depth_1}"
     for setting, name in others:
         if setting != SETTINGS[0]:
-            numbers += f"; {setting}, {name} {format_interval(gaps[setting, name])}"
+            evidence += f"; {setting}, {name} {format_interval(gaps[setting, name])}"
     confirmed = on_marked == "worse" and not others
-    return verdict(confirmed, on_marked in ("equal", "better") or bool(others)), numbers
+    return verdict(confirmed, on_marked in ("equal", "better") or bool(others)), evidence
 
 
 def judge_worst_cases(runs):
-    """Return the verdict on whether every arm is behind another somewhere, and the numbers.
+    """Return the verdict on whether each arm is behind another one somewhere, and the evidence.
 
     It is confirmed if the replications of all worst cases show it. It is never refuted, because a
-    single case cannot show that an arm is behind nowhere.
+    single case cannot show that an arm is nowhere behind.
     """
     table = worst_differences(runs)
-    replicated = table.dropna(subset="again")
+    replicated = table.dropna(subset="replication")
     if not len(replicated):
-        return "undecided", "not measured again"
-    gaps = replicated[["again", "low", "high"]]
+        return "undecided", "not replicated"
+    gaps = replicated[["replication", "low", "high"]]
     n_worse = sum(classify(gap) == "worse" for gap in gaps.itertuples(index=False))
-    smallest = gaps["again"].idxmax()
-    arm, other, setting, problem = table.loc[smallest, ["arm", "other", "setting", "problem"]]
+    highest = gaps["replication"].idxmax()
+    arm, other, setting, problem = table.loc[
+        highest, ["arm", "compared with", "setting", "problem"]
+    ]
     return verdict(n_worse == len(table), False), (
-        f"{n_worse} of {len(replicated)} arms are behind another where they were the farthest; the "
-        f"least {arm} - {other} = {format_interval(gaps.loc[smallest])} points on {problem}, "
-        f"{setting}"
+        f"in the replications, {n_worse} of {len(replicated)} arms are behind another arm; the "
+        f"highest difference is {arm} - {other} = {format_interval(gaps.loc[highest])} points on "
+        f"{problem}, {setting}"
     )
 
 
 def classify(gap):
-    """Return "equal", "worse", "better" or "open" for a (mean, low, high) of a difference."""
+    """Classify a difference (mean, low, high) as "equal", "worse", "better" or "open"."""
     mean, low, high = gap
     if -MARGIN < low and high < MARGIN:
         return "equal"
@@ -145,12 +149,12 @@ def classify(gap):
 
 
 def verdict(confirmed, refuted):
-    """Return the verdict as a word; "undecided" if the data show neither."""
+    """Return the verdict as text, which is "undecided" if the data show neither."""
     return "confirmed" if confirmed else "refuted" if refuted else "undecided"
 
 
 def format_interval(gap):
-    """Return mean and interval as text."""
+    """Return a mean and its interval as text."""
     mean, low, high = gap
     return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
 
@@ -161,31 +165,31 @@ def zeros_as_text(runs):
 
 
 def round_points(table):
-    """Return a table with points rounded to one decimal; p values keep their digits."""
+    """Return a table in which points, but not p values, are rounded to one decimal."""
     return table.round(dict.fromkeys(INTERVAL, 1))
 
 
-REPORT = {  # name of a CSV file: its table, and the format of its numbers
+REPORT = {  # for each CSV file, the function that makes its table and the format of its numbers
     "accuracy": (accuracy, "%.1f"),
     "differences": (lambda runs: round_points(differences(runs)), "%.3g"),
     "pairs": (lambda runs: round_points(pairs(runs)), "%.3g"),
     "problems": (lambda runs: accuracy_by_problem(runs).reset_index(), "%.1f"),
-    "made": (synthetic, "%.1f"),
+    "synthetic": (synthetic, "%.1f"),
     "zeros": (zeros_as_text, None),
-    "behind": (worst_differences, "%.1f"),
-    "again": (replications, "%.1f"),
-    "shown": (lambda runs: round_points(significant_pairs(runs)), "%.3g"),
+    "worst_cases": (worst_differences, "%.1f"),
+    "replications": (replications, "%.1f"),
+    "significant_pairs": (lambda runs: round_points(significant_pairs(runs)), "%.3g"),
     "redrawn": (redrawn, "%.1f"),
     "cost": (cost, "%.2f"),
     "gradients": (gradients, "%.3g"),
     "distance": (distance, "%.2f"),
-    "step_sizes": (learning_rates, "%.2g"),
+    "learning_rates": (learning_rates, "%.2g"),
     "expectations": (expectations, None),
 }
 
 
 def write_report(runs, folder=None):
-    """Print all tables, and write them to CSV files if there is a folder."""
+    """Print all tables, and write them to CSV files unless `folder` is None."""
     if folder is not None:
         Path(folder).mkdir(parents=True, exist_ok=True)
     for name, (make_table, number_format) in REPORT.items():

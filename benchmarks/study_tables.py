@@ -1,15 +1,15 @@
-"""Tables and statistics of the rows that `study_cls_value.py` writes.
+"""Tables and statistics of the results that `study_cls_value.py` writes.
 
 Accuracy is averaged over seeds for each problem. Statistics over problems treat each problem as one
-observation. They use real problems only; the synthetic ones, which are generated anew for each
-seed, are reported one by one, with intervals over seeds. Differences are in percentage points.
+observation. They use the real problems only. The synthetic ones, which are generated anew for each
+seed, are reported individually, with intervals over seeds. Differences are in percentage points.
 
-The case (setting and problem) in which an arm is the farthest behind another one is a minimum over
-many cases, so part of the difference is chance. How large it really is follows from replications of
-that case: rows of the stage "again", each with a new split and a newly tuned learning rate.
+The worst case of an arm (the setting and problem in which it is farthest behind another arm) is a
+minimum over many cases, so part of the difference is due to chance. Replications of that case, each
+with a new split and a newly tuned learning rate, estimate the difference without this bias.
 
-At depth 1 the query of "attention" enters in the first block, so the network is the same as that of
-"learned", with equal results. There it is left out of all comparisons.
+At depth 1, "attention" prepends its token before the only block, so the network is the same as that
+of "learned" and gives equal results. It is therefore left out of all comparisons at depth 1.
 """
 
 import functools
@@ -24,20 +24,20 @@ from sklearn_cls.datasets import RULES as SYNTHETIC
 
 ARMS = ("learned", "zeros", "fixed", "random", "mean", "max", "attention")
 SETTINGS = ("linear, depth 1", "linear, depth 2", "linear, depth 4", "default")
-ALL = "mean of all"  # settings
-LEVEL = 0.05  # of significance
+ALL = "mean of all settings"
+LEVEL = 0.05  # significance level
 INTERVAL = ["points", "low", "high"]
 
 
 def accuracy_by_problem(runs):
-    """Return accuracy in percent, mean over seeds, by (setting, problem) and arm."""
+    """Return the accuracy in percent, averaged over seeds, by (setting, problem) and arm."""
     tests = runs[runs["stage"] == "test"]
     values = 100 * tests.pivot_table("accuracy", ["setting", "problem"], "arm", sort=False)
     return values[list(ARMS)].sort_index(level="setting", key=_order, sort_remaining=False)
 
 
 def accuracy_by_seed(runs, setting, problem, stage="test"):
-    """Return accuracy in percent on one problem in one setting, by seed and arm."""
+    """Return the accuracy in percent on one problem in one setting, by seed and arm."""
     rows = runs[
         (runs["stage"] == stage) & (runs["setting"] == setting) & (runs["problem"] == problem)
     ]
@@ -73,8 +73,8 @@ def interval(differences):
 
 
 def wilcoxon(differences):
-    """Return p of the two-sided signed-rank test, 1 if all differences are 0."""
-    # Rounding makes differences equal that differ by floating-point errors.
+    """Return the p value of the two-sided signed-rank test, 1 if all differences are 0."""
+    # Rounding removes floating-point errors, which would break ties.
     return _signed_rank_test(tuple(np.round(differences, 6)))
 
 
@@ -96,10 +96,10 @@ def accuracy(runs):
 
 
 def differences(runs):
-    """Return each arm minus "learned" on real problems, by setting and in the mean of settings.
+    """Return each arm minus "learned" on real problems, by setting and for the mean of settings.
 
-    Holm's correction is over the comparisons of a setting. In the mean of settings, "attention"
-    counts as "learned" at depth 1.
+    Holm's correction is over the comparisons of a setting. In the mean of settings, the results of
+    "attention" at depth 1 are those of "learned".
     """
     values = only_real(accuracy_by_problem(runs))
     groups = [
@@ -116,13 +116,13 @@ def _minus_learned(setting, values):
     counts = [[(gap > 0).sum(), (gap == 0).sum(), (gap < 0).sum()] for gap in gaps]
     table = pd.DataFrame([interval(gap) for gap in gaps], columns=INTERVAL)
     table.insert(0, "setting", setting)
-    table.insert(1, "against learned", arms)
-    table["better / equal / worse"] = [" / ".join(map(str, count)) for count in counts]
+    table.insert(1, "arm", arms)
+    table["wins / ties / losses"] = [" / ".join(map(str, count)) for count in counts]
     return table.assign(**{"p": p, "p (Holm)": holm(p)})
 
 
 def pairs(runs):
-    """Return the difference of all pairs of arms on real problems by setting.
+    """Return the differences between all pairs of arms on real problems, by setting.
 
     Holm's correction is over the pairs of a setting.
     """
@@ -142,7 +142,7 @@ def significant_pairs(runs):
 
 
 def synthetic(runs):
-    """Return accuracy on the synthetic problems by (problem, setting) and arm."""
+    """Return the accuracy on the synthetic problems by (problem, setting) and arm."""
     values = accuracy_by_problem(runs)
     values = values[values.index.get_level_values("problem").isin(SYNTHETIC)].reset_index()
     return values.sort_values("problem", key=lambda p: p.map(SYNTHETIC.index), kind="stable")[
@@ -151,15 +151,15 @@ def synthetic(runs):
 
 
 def redrawn(runs):
-    """Return the effect of drawing a random token again at prediction, in percent."""
+    """Return the effect of redrawing a random token at prediction, in percent."""
     tests = runs[(runs["stage"] == "test") & (runs["arm"] == "random")]
     means = 100 * tests.groupby(["setting", "problem"])[["flipped", "redrawn_sd"]].mean()
     groups = only_real(means).groupby("setting")
     table = pd.DataFrame({
-        "flipped, mean": groups["flipped"].mean(),
-        "flipped, least": groups["flipped"].min(),
-        "flipped, most": groups["flipped"].max(),
-        "deviation of accuracy": groups["redrawn_sd"].mean(),
+        "changed, mean": groups["flipped"].mean(),
+        "changed, lowest": groups["flipped"].min(),
+        "changed, highest": groups["flipped"].max(),
+        "standard deviation of accuracy": groups["redrawn_sd"].mean(),
     })  # fmt: skip
     return _by_setting(table)
 
@@ -167,8 +167,8 @@ def redrawn(runs):
 def zeros(runs):
     """Return "zeros" minus "learned" with its interval, by setting and problem.
 
-    The column "real" is over real problems, those of synthetic problems are over seeds. The last
-    rows are differences between two settings.
+    Intervals in the column "real" are over real problems, those of synthetic problems over seeds.
+    The last rows are differences between two settings.
     """
     gaps = {}
     for setting, problems in only_real(accuracy_by_problem(runs)).groupby("setting", sort=False):
@@ -186,11 +186,11 @@ def zeros(runs):
 
 
 def cost(runs):
-    """Return the fit time relative to "learned" with the same problem and seed, medians."""
+    """Return the median fit time relative to "learned" with the same problem and seed."""
     tests = runs[runs["stage"] == "test"]
     seconds = tests.pivot_table("fit_s", ["setting", "problem", "seed"], "arm")[list(ARMS)]
     ratios = seconds.div(seconds["learned"], axis=0).groupby("setting").median()
-    ratios.insert(0, "learned, s", seconds["learned"].groupby("setting").median())
+    ratios.insert(0, "learned (s)", seconds["learned"].groupby("setting").median())
     return _by_setting(ratios)
 
 
@@ -202,25 +202,25 @@ def gradients(runs):
     """
     tests = runs[(runs["stage"] == "test") & (runs["setting"] == SETTINGS[0])]
     medians = tests.groupby("arm")["first_gradient"].median().reindex(ARMS).dropna()
-    return medians.rename("norm at the first update").reset_index()
+    return medians.rename("gradient norm at the first update").reset_index()
 
 
 def distance(runs):
-    """Return how far training moves the learned token: medians over problems and seeds."""
+    """Return how far training moves the learned token, as medians over problems and seeds."""
     tests = runs[(runs["stage"] == "test") & (runs["arm"] == "learned")]
     medians = tests.groupby("setting")[["token_norm", "token_moved"]].median()
-    names = {"token_norm": "norm at the start", "token_moved": "distance at the end"}
+    names = {"token_norm": "initial norm", "token_moved": "distance moved"}
     return _by_setting(medians.rename(columns=names))
 
 
 def learning_rates(runs):
-    """Return the tuned learning rate, geometric mean over problems, by setting and arm."""
+    """Return the geometric mean of tuned learning rates over problems, by setting and arm."""
     tunes = runs[runs["stage"] == "tune"].assign(log_lr=lambda rows: np.log(rows["lr"]))
     return _by_setting(np.exp(tunes.pivot_table("log_lr", "setting", "arm")[list(ARMS)]))
 
 
 def worst_cases(runs):
-    """Return (arm, other, setting, problem) where each arm is the farthest behind another."""
+    """Return (arm, other, setting, problem) where each arm is farthest behind another arm."""
     values = accuracy_by_problem(runs)
     values.loc[values.index.get_level_values("setting") == SETTINGS[0], "attention"] = np.nan
     cases = []
@@ -233,27 +233,28 @@ def worst_cases(runs):
 
 
 def worst_differences(runs):
-    """Return the difference of `worst_cases`, as found and, with its interval, as replicated."""
+    """Return the differences of `worst_cases`: the original, and the replication with interval."""
     rows = []
     for arm, other, setting, problem in worst_cases(runs):
-        found, again = (
-            accuracy_by_seed(runs, setting, problem, stage) for stage in ("test", "again")
+        original, again = (
+            accuracy_by_seed(runs, setting, problem, stage) for stage in ("test", "replication")
         )
-        replicated = zip(("again", "low", "high"), interval(again[arm] - again[other]), strict=True)
+        mean, low, high = interval(again[arm] - again[other])
         rows.append({
-            "arm": arm, "other": other, "setting": setting, "problem": problem,
-            "found": (found[arm] - found[other]).mean(), **dict(replicated),
+            "arm": arm, "compared with": other, "setting": setting, "problem": problem,
+            "original": (original[arm] - original[other]).mean(),
+            "replication": mean, "low": low, "high": high,
         })  # fmt: skip
     return pd.DataFrame(rows)
 
 
 def replications(runs):
-    """Return each arm minus "learned" in the cases where both were replicated, over splits."""
+    """Return each arm minus "learned", over splits, in cases in which both were replicated."""
     rows = []
-    again = runs[runs["stage"] == "again"]
+    again = runs[runs["stage"] == "replication"]
     for setting, problem in again.groupby(["setting", "problem"], sort=False).groups:
-        values = accuracy_by_seed(runs, setting, problem, "again").dropna(axis=1, how="all")
+        values = accuracy_by_seed(runs, setting, problem, "replication").dropna(axis=1, how="all")
         if "learned" in values:
             gaps = values.drop(columns="learned").sub(values["learned"], axis=0)
             rows += [(setting, problem, arm, *interval(gap)) for arm, gap in gaps.items()]
-    return pd.DataFrame(rows, columns=["setting", "problem", "against learned", *INTERVAL])
+    return pd.DataFrame(rows, columns=["setting", "problem", "arm", *INTERVAL])

@@ -1,4 +1,4 @@
-"""The textbook network: `nn.TransformerEncoder` over [CLS] and all tokens; the head reads [CLS]."""
+"""The textbook network: `nn.TransformerEncoder` on all tokens, and a head on its [CLS] output."""
 
 import torch
 from torch import nn
@@ -7,7 +7,7 @@ from torch import nn
 class Textbook(nn.Module):
     """A `CLSEncoder` with `nn.TransformerEncoder` in place of its blocks and final norm.
 
-    Embedding, token and head are those of the encoder itself; the other weights are copied.
+    Embedding, token and head are shared with the encoder; the other weights are copied.
     """
 
     def __init__(self, encoder):
@@ -51,9 +51,9 @@ def parameter_pairs(encoder, textbook):
 
 
 def gradient_pairs(encoder, textbook, loss, x, *args):
-    """Return pairs of gradients of `loss` of the logits, of all parameters of the two networks.
+    """Return pairs of gradients of `loss(logits)` for all parameters of the two networks.
 
-    `args` are those of the networks after `x`.
+    `args` are passed to the networks after `x`.
     """
     pairs = parameter_pairs(encoder, textbook)
     shared = [*encoder.embedding.parameters(), *encoder.token.parameters()]

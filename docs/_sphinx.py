@@ -1,4 +1,4 @@
-"""What the documentation does beyond settings: formulas, links to parameters, the gallery."""
+"""Sphinx extension of the documentation: formulas, links to parameters, order of the gallery."""
 
 import warnings
 from pathlib import Path
@@ -23,7 +23,7 @@ LINKED = ("Parameters", "Attributes")
 
 
 def reading_order(path):
-    """Return the position of a script in the gallery."""
+    """Return the position of an example in the gallery."""
     name = Path(path).name
     if name not in READING_ORDER:
         raise ValueError(f"{name} is not in READING_ORDER of docs/_sphinx.py; add it there.")
@@ -31,7 +31,7 @@ def reading_order(path):
 
 
 def strictly(gallery_conf, name, when):
-    """Run a script with one torch thread and with warnings as errors."""
+    """Run each example with one torch thread and with warnings as errors."""
     torch.set_num_threads(1)
     if when == "before":
         strictly.filters = warnings.filters[:]
@@ -41,7 +41,7 @@ def strictly(gallery_conf, name, when):
 
 
 def link_parameters(app, doctree):
-    """Make each parameter and attribute a target of `:attr:`, with a link beside it."""
+    """Make each parameter and attribute a target of `:attr:`, with a permalink."""
     python = app.env.domains["py"]
     for desc in doctree.findall(addnodes.desc):
         signature, content = desc.children[0], desc.children[-1]
@@ -56,7 +56,7 @@ def link_parameters(app, doctree):
                 item[0]["ids"].append(name)
                 python.note_object(name, "attribute", name, location=item[0])
                 link = f'<a class="headerlink" href="#{name}" title="Link to this definition">#</a>'
-                # The link comes last: scikit-learn's links expect the type after the name.
+                # The link comes last because scikit-learn's links expect the type after the name.
                 item[-2].append(nodes.raw("", link, format="html"))
 
 

@@ -1,8 +1,8 @@
-"""Visit every built page in a headless browser, at the width of a phone and of a desktop.
+"""Visit every built page in a headless browser, with the widths of a phone and a desktop screen.
 
-`make check-docs` runs it. It fails with a list of faults if a link within the site is broken, the
-console has errors (such as resources of other sites, which are blocked), an image is missing, or a
-page is cut off or scrolls sideways.
+`make check-docs` runs this script. It fails with a list of errors if a link within the site is
+broken, the browser console has errors (such as requests to other sites, which are blocked), an
+image is missing, or a page is cut off or scrolls horizontally.
 """
 
 import argparse
@@ -66,14 +66,14 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 def serve(root):
-    """Serve a folder on a free port and return its address."""
+    """Serve a folder on a free port and return the address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=root))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return f"http://127.0.0.1:{server.server_port}/"
 
 
 def open_browser(profile):
-    """Start Chromium with an empty profile and without access to other sites."""
+    """Start Chromium with an empty profile and without access to other hosts."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (chromium and driver):
         sys.exit("Chromium was not found; run: apt-get install chromium chromium-driver")
@@ -86,7 +86,7 @@ def open_browser(profile):
 
 
 def visit(browser, address, size):
-    """Open a page at a width and return what it contains."""
+    """Open a page in a window of the given size and return its contents."""
     width, height = SIZES[size]
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
@@ -100,17 +100,17 @@ def visit(browser, address, size):
 
 
 def faults(seen):
-    """Yield the faults of a displayed page."""
+    """Yield the errors of a displayed page."""
     yield from (f"console: {message}" for message in seen["errors"])
     yield from (f"image not loaded: {image}" for image in seen["missing"])
     yield from (f"invisible: {figure}" for figure in seen["invisible"])
     yield from (f"cut off: {element}" for element in seen["cut"])
     if seen["sideways"]:
-        yield f"scrolls sideways by {seen['sideways']} pixels"
+        yield f"scrolls horizontally by {seen['sideways']} pixels"
 
 
 def is_broken(root, pages, path, fragment):
-    """Return whether a link to a file of the site, or to a target on a page of it, is broken."""
+    """Return whether a link to a file of the site, or to a target on one of its pages, is dead."""
     if path == "" or path.endswith("/"):
         path += "index.html"
     if path not in pages:
@@ -123,7 +123,7 @@ def is_broken(root, pages, path, fragment):
 
 
 def main(root, screenshots=None):
-    """Visit all pages, print their faults and return the number of faults."""
+    """Visit all pages, print their errors and return the number of errors."""
     names = sorted(str(path.relative_to(root)) for path in root.rglob("*.html"))
     names = [name for name in names if not name.startswith(NO_PAGES)]
     home, wrong, pages, elsewhere = serve(root), [], {}, set()
@@ -141,7 +141,7 @@ def main(root, screenshots=None):
         browser.quit()
 
     for name, page in pages.items():
-        # The final address of the site, with which links in diagrams of estimators start.
+        # Links in the diagrams of estimators start with the address of the published site.
         site = (page["canonical"] or home).removesuffix(name)
         for link in dict.fromkeys(page["links"]):
             if link.startswith((home, site)):
@@ -154,7 +154,7 @@ def main(root, screenshots=None):
                 elsewhere.add(link)
 
     print("Links to other sites, not visited:", *sorted(elsewhere), sep="\n  ")
-    print(f"{len(names)} pages, {len(SIZES)} widths, {len(wrong)} faults", *wrong, sep="\n  ")
+    print(f"{len(names)} pages, {len(SIZES)} widths, {len(wrong)} errors", *wrong, sep="\n  ")
     return len(wrong)
 
 

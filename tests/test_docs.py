@@ -87,14 +87,12 @@ def as_text(row):
 # That these tables follow from the committed runs is tested in test_study.py.
 @pytest.fixture(scope="module")
 def differences():
-    return pd.read_csv(DOCS / "cls_value" / "differences.csv").set_index(
-        ["setting", "against learned"]
-    )
+    return pd.read_csv(DOCS / "cls_value" / "differences.csv").set_index(["setting", "arm"])
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/the_answer.rst"])
 def test_table_of_the_answer_has_the_numbers_of_the_study(page, differences):
-    average = differences.loc["mean of all"]
+    average = differences.loc["mean of all settings"]
     expected = {name: as_text(average.loc[name]) for name in STRATEGIES[1:]}
     found = differences_of((DOCS.parent / page).read_text())
     assert len(found) == len(STRATEGIES)
@@ -105,8 +103,8 @@ def test_details_of_the_answer_have_the_numbers_of_the_study(differences):
     page = " ".join((DOCS / "the_answer.rst").read_text().split())
     opening, details = page.partition(".. list-table::")[0], page.partition("In more detail")[2]
     details = details.partition("The study compares")[0]
-    average = differences.loc["mean of all"]
-    again = pd.read_csv(DOCS / "cls_value" / "again.csv").set_index(["problem", "against learned"])
+    average = differences.loc["mean of all settings"]
+    again = pd.read_csv(DOCS / "cls_value" / "replications.csv").set_index(["problem", "arm"])
     expected = [
         ("zeros", as_text(differences.loc["default", "zeros"])),
         ("mean", as_text(average.loc["mean"])),
@@ -115,7 +113,7 @@ def test_details_of_the_answer_have_the_numbers_of_the_study(differences):
     ]
     assert re.findall(r"(\w+) - learned = (\S+ \([^)]*\))", details) == expected
     flips = pd.read_csv(DOCS / "cls_value" / "redrawn.csv")
-    mean, most = flips["flipped, mean"], flips["flipped, most"].max()
+    mean, most = flips["changed, mean"], flips["changed, highest"].max()
     assert f"{mean.min():.1f} to {mean.max():.1f} % of the predictions change" in details
     assert f"up to {most:.1f} % on one problem" in details
     n_decimals = 3 * len(expected) + 3  # No other number is quoted.
@@ -165,17 +163,21 @@ def table(name, index):
 
 def test_front_page_has_the_numbers_of_the_tables(differences):
     page = " ".join((DOCS / "index.rst").read_text().split())
-    mean = table("defaults_problems.csv", "problem").loc["mean of the ranking eight"] * 100
+    mean = table("defaults_problems.csv", "problem").loc["mean of the first eight"] * 100
     assert f"card:: {mean['default']:.0f} % accuracy" in page
     assert f"MiniRocket reaches {mean['minirocket']:.0f} %" in page
     assert f"a textbook transformer {mean['textbook']:.0f} %" in page
     assert f"with dynamic time warping {mean['1nn']:.0f} %" in page
-    speed = table("speed.csv", "what").query("against == 'skorch'").filter(like="fit ", axis=0)
+    speed = (
+        table("speed.csv", "benchmark").query("baseline == 'skorch'").filter(like="fit ", axis=0)
+    )
     ratios = speed["ratio"]
     assert f"card:: {ratios.min():.1f} to {ratios.max():.1f} times faster" in page
     long = speed.loc["fit 120x315x3, dropout 0.1"]
     assert f"{long['ours']:.1f} s instead of {long['theirs']:.1f} s for 120 sequences" in page
-    assert f"card:: {-differences.loc['mean of all', 'random']['points']:.1f} points" in page
+    assert (
+        f"card:: {-differences.loc['mean of all settings', 'random']['points']:.1f} points" in page
+    )
 
 
 def test_each_parameter_is_justified():

@@ -13,7 +13,7 @@ tables = benchmark("study_tables")
 report = benchmark("study_report")
 FIRST = "linear, depth 1"
 SMALL = [
-    *"--problems marked --seeds 2 --again 3 --updates 4 --train 40 --jobs 1".split(),
+    *"--problems marked --seeds 2 --replications 3 --updates 4 --train 40 --jobs 1".split(),
     *("--settings", FIRST),
 ]  # fmt: skip
 
@@ -50,7 +50,7 @@ def runs_of(accuracy, n_problems=8, n_seeds=5):
             "first_gradient": 0.1, "token_norm": 0.1, "token_moved": 0.2,
             "flipped": 0.05, "redrawn_sd": 0.01,
         }
-        for stages in ({"tune": range(1), "test": range(n_seeds)}, {"again": again})
+        for stages in ({"tune": range(1), "test": range(n_seeds)}, {"replication": again})
         for setting in SETTINGS
         for problem in problems
         for arm in ARMS
@@ -75,7 +75,7 @@ def expectations_of(report):
 
 def test_study_writes_one_row_for_each_fit(small_study):
     rows = pd.read_csv(small_study[0])
-    assert rows["stage"].value_counts().drop("again").to_dict() == {"test": 7 * 2, "tune": 7}
+    assert rows["stage"].value_counts().drop("replication").to_dict() == {"test": 7 * 2, "tune": 7}
     tests = rows[rows["stage"] == "test"].set_index(["arm", "seed"])
     tuned = rows[rows["stage"] == "tune"].set_index("arm")["lr"]
     assert (tests["lr"].unstack().eq(tuned, axis=0)).all(axis=None)
@@ -97,7 +97,7 @@ def test_attention_pooling_at_depth_1_equals_a_learned_token(small_study):
 def test_study_writes_the_tables_of_its_rows(small_study):
     path, folder = small_study
     tests = pd.read_csv(path).query("stage == 'test' and arm == 'mean'")
-    synthetic = pd.read_csv(folder / "made.csv").set_index("problem")
+    synthetic = pd.read_csv(folder / "synthetic.csv").set_index("problem")
     mean = 100 * tests["accuracy"].mean()
     assert synthetic.loc["marked", "mean"] == pytest.approx(mean, abs=0.1)
 
@@ -122,11 +122,11 @@ def test_study_resumes_with_the_missing_rows_only(study, out, monkeypatch):
 
 def test_replications_have_their_own_seeds_and_learning_rates(study, small_study):
     rows = pd.read_csv(small_study[0]).set_index("stage")
-    seeds = rows.loc["again"].groupby("arm")["seed"].apply(set)
+    seeds = rows.loc["replication"].groupby("arm")["seed"].apply(set)
     assert set(seeds.index) == set(study.ARMS) - {"attention"}  # equals "learned" at depth 1
     assert all(seeds_of_arm == {1000, 1001, 1002} for seeds_of_arm in seeds)
-    assert (rows.loc["again", "n_tried"] >= 3).all()
-    assert rows.loc["again"].groupby("arm")["lr"].nunique().max() > 1
+    assert (rows.loc["replication", "n_tried"] >= 3).all()
+    assert rows.loc["replication"].groupby("arm")["lr"].nunique().max() > 1
 
 
 def test_replications_have_new_splits_and_folds(study, monkeypatch):
@@ -286,8 +286,8 @@ def test_replications_are_compared_with_learned(tables):
         lambda setting, problem, arm, seed: 0.8 - 0.1 * (arm == "zeros") + 1e-4 * (seed % 3)
     )
     table = tables.replications(runs[(runs["arm"] != "mean") & (runs["problem"] == "order")])
-    assert set(table["against learned"]) == set(tables.ARMS) - {"learned", "mean"}
-    points = table.set_index(["setting", "problem", "against learned"])["points"]
+    assert set(table["arm"]) == set(tables.ARMS) - {"learned", "mean"}
+    points = table.set_index(["setting", "problem", "arm"])["points"]
     assert points["default", "order", "zeros"] == pytest.approx(-10)
     assert points["default", "order", "fixed"] == pytest.approx(0)
 
@@ -323,8 +323,8 @@ def test_worst_cases_are_where_each_arm_is_the_farthest_behind(tables):
 def test_replicated_differences_are_not_biased_by_the_choice_of_the_worst_case(tables):
     rng = np.random.default_rng(0)
     table = tables.worst_differences(runs_of(lambda *_: 0.7 + rng.normal(0, 0.05)))
-    assert (table["found"] < -5).all()  # the minimum of hundreds of differences
-    assert abs(table["again"].mean()) < 2
+    assert (table["original"] < -5).all()  # the minimum of hundreds of differences
+    assert abs(table["replication"].mean()) < 2
     assert ((table["low"] < 0) & (table["high"] > 0)).sum() >= 5  # of 7
 
 
@@ -336,14 +336,14 @@ def test_a_true_difference_is_significant_and_inside_its_interval(tables):
         return level.get(problem, 0.8) - 0.05 * (arm == "zeros") + rng.normal(0, 0.01)
 
     runs = runs_of(accuracy, n_problems=12)
-    gaps = tables.differences(runs).set_index(["setting", "against learned"])
+    gaps = tables.differences(runs).set_index(["setting", "arm"])
     for setting in (tables.ALL, *tables.SETTINGS):
         zeros, fixed = gaps.loc[(setting, "zeros")], gaps.loc[(setting, "fixed")]
         assert zeros["low"] < -5 < zeros["high"]
         assert zeros["p"] == 2 / 2**12
         n_compared = len(tables.distinct_arms(setting)) - 1
         assert zeros["p (Holm)"] == pytest.approx(n_compared * zeros["p"])
-        assert zeros["better / equal / worse"] == "0 / 0 / 12"
+        assert zeros["wins / ties / losses"] == "0 / 0 / 12"
         assert abs(fixed["points"]) < 1
     assert (gaps["p (Holm)"] >= gaps["p"]).all()
     pairs = tables.pairs(runs)
@@ -380,10 +380,10 @@ def test_worst_cases_without_a_replicated_difference_leave_the_verdict_undecided
         gap = 0.05 * ((setting, problem, arm) == ("linear, depth 2", "order", "max"))
         return 0.8 - gap - 0.1 * (arm != "max") + rng.normal(0, 0.005)
 
-    row = expectations_of(accuracy).loc["nothing wins everywhere"]
+    row = expectations_of(accuracy).loc["no arm is best everywhere"]
     assert row["verdict"] == "undecided"
-    assert row["number"].startswith(
-        "6 of 7 arms are behind another where they were the farthest; the least max"
+    assert row["evidence"].startswith(
+        "in the replications, 6 of 7 arms are behind another arm; the highest difference is max"
     )
 
 
@@ -395,19 +395,19 @@ def test_zeros_behind_in_another_case_refute_the_expectation_on_depth_1(case, ex
         is_behind = (setting, problem.split()[0]) in [(FIRST, "marked"), case]
         return 0.8 - 0.1 * (arm == "zeros" and is_behind) + rng.normal(0, 0.005)
 
-    row = expectations_of(accuracy).loc["zeros trail at depth 1 on selection tasks only"]
+    row = expectations_of(accuracy).loc["zeros are behind at depth 1 on selection tasks only"]
     assert row["verdict"] == "refuted"
-    assert f"; {case[0]}, {case[1]} -" in row["number"]
+    assert f"; {case[0]}, {case[1]} -" in row["evidence"]
 
 
 def test_equal_arms_do_not_differ_significantly(tables, expectations_of):
     assert tables.differences(runs_of(lambda *_: 0.8))["p (Holm)"].eq(1).all()
     verdicts = expectations_of(lambda *_: 0.8)["verdict"]
-    assert verdicts["learned about equals mean at tuned rates"] == "confirmed"
-    assert verdicts["fixed about equals learned"] == "confirmed"
-    assert verdicts["zeros trail at depth 1 on selection tasks only"] == "refuted"
+    assert verdicts["learned and mean are about equal at tuned learning rates"] == "confirmed"
+    assert verdicts["fixed and learned are about equal"] == "confirmed"
+    assert verdicts["zeros are behind at depth 1 on selection tasks only"] == "refuted"
     assert verdicts["random acts as noise"] == "refuted"
-    assert verdicts["nothing wins everywhere"] == "undecided"
+    assert verdicts["no arm is best everywhere"] == "undecided"
 
 
 def test_noise_alone_leaves_worst_cases_undecided(expectations_of):
@@ -417,7 +417,7 @@ def test_noise_alone_leaves_worst_cases_undecided(expectations_of):
     def accuracy(setting, problem, arm, seed):
         return 0.7 + rng.normal(0, noise.get(problem, 0.02))
 
-    assert expectations_of(accuracy).loc["nothing wins everywhere", "verdict"] == "undecided"
+    assert expectations_of(accuracy).loc["no arm is best everywhere", "verdict"] == "undecided"
 
 
 def test_verdict_is_on_average_if_one_setting_disagrees(expectations_of):
@@ -429,10 +429,13 @@ def test_verdict_is_on_average_if_one_setting_disagrees(expectations_of):
 
     table = expectations_of(accuracy, n_seeds=20)
     verdicts = table["verdict"]
-    assert verdicts["learned about equals mean at tuned rates"] == "confirmed on average"
-    assert verdicts["fixed about equals learned"] == "confirmed"
+    assert (
+        verdicts["learned and mean are about equal at tuned learning rates"]
+        == "confirmed on average"
+    )
+    assert verdicts["fixed and learned are about equal"] == "confirmed"
     assert verdicts["random acts as noise"] == "confirmed on average"
-    assert "depth 4 worse, default equal" in table["number"]["random acts as noise"]
+    assert "depth 4 worse, default equal" in table["evidence"]["random acts as noise"]
 
 
 def test_true_expectations_are_confirmed(tables, expectations_of):
@@ -441,17 +444,17 @@ def test_true_expectations_are_confirmed(tables, expectations_of):
 
     def accuracy(setting, problem, arm, seed):
         is_worst = setting == "default" and problem == worst[arm]
-        zeros_trail = setting == FIRST and problem == "marked" and arm == "zeros"
-        gap = 0.2 * zeros_trail + 0.06 * (arm == "random") + 0.1 * is_worst
+        zeros_are_behind = setting == FIRST and problem == "marked" and arm == "zeros"
+        gap = 0.2 * zeros_are_behind + 0.06 * (arm == "random") + 0.1 * is_worst
         return 0.8 + rng.normal(0, 0.005) - gap
 
     table = expectations_of(accuracy)
     assert table["verdict"].eq("confirmed").all()
-    number = table["number"]
-    assert "5.0 to 5.0 % of predictions flip" in number["random acts as noise"]
+    number = table["evidence"]
+    assert "5.0 to 5.0 % of predictions change" in number["random acts as noise"]
     assert "-6." in number["random acts as noise"]
-    assert "marked -20." in number["zeros trail at depth 1 on selection tasks only"]
-    assert "7 of 7 arms are behind another" in number["nothing wins everywhere"]
+    assert "marked -20." in number["zeros are behind at depth 1 on selection tasks only"]
+    assert "7 of 7 arms are behind another" in number["no arm is best everywhere"]
 
 
 def test_false_expectations_are_refuted(expectations_of):
@@ -462,15 +465,18 @@ def test_false_expectations_are_refuted(expectations_of):
 
     table = expectations_of(accuracy)
     verdicts = table["verdict"]
-    assert verdicts.drop("nothing wins everywhere").eq("refuted").all()
-    assert verdicts["nothing wins everywhere"] == "undecided"  # a single case cannot refute it
-    assert "mean - learned = -5." in table["number"].iloc[0]
+    assert verdicts.drop("no arm is best everywhere").eq("refuted").all()
+    assert verdicts["no arm is best everywhere"] == "undecided"  # a single case cannot refute it
+    assert "mean - learned = -5." in table["evidence"].iloc[0]
 
 
 def test_one_problem_leaves_the_verdict_undecided(expectations_of):
     rng = np.random.default_rng(0)
     table = expectations_of(lambda *_: 0.8 + rng.normal(0, 0.01), n_problems=1)
-    assert table.loc["learned about equals mean at tuned rates", "verdict"] == "undecided"
+    assert (
+        table.loc["learned and mean are about equal at tuned learning rates", "verdict"]
+        == "undecided"
+    )
 
 
 @pytest.mark.parametrize("setting", ["linear, depth 2", "default"])
@@ -498,7 +504,7 @@ def test_committed_rows_cover_the_whole_study(study):
     n_problems = len(study.SYNTHETIC) + len(study.REAL)
     assert len(cells) == n_problems * len(study.SETTINGS) * len(study.ARMS)
     assert (cells >= 5).all()
-    replicated = rows[rows["stage"] == "again"].groupby(["problem", "setting", "arm"])["seed"]
+    replicated = rows[rows["stage"] == "replication"].groupby(["problem", "setting", "arm"])["seed"]
     first = study.FIRST_REPLICATION_SEED
     assert replicated.apply(sorted).to_dict() == {
         key[1:4]: list(range(first, first + 10)) for key in study.replication_keys(rows, n_seeds=10)

@@ -1,7 +1,7 @@
-"""Write the inventories from which Sphinx links to other projects without a network.
+"""Write the inventories that Sphinx needs to link to other projects without network access.
 
-Each holds only the objects that these pages, the docstrings and the code of the examples refer to.
-Run it after adding one: `python docs/_inventories/write.py`.
+Each inventory contains only the objects to which the documentation, the docstrings and the code of
+the examples refer. After adding an object below, run `python docs/_inventories/write.py`.
 """
 
 import zlib
@@ -9,8 +9,8 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 
-# For each project its name, and by the role of its objects where each of them is documented.
-# "$" stands for the name of the object, as in the inventories of Sphinx.
+# The name of each project and, by role, the page on which each of its objects is documented. "$"
+# stands for the name of the object, as in Sphinx inventories.
 PROJECTS = {
     "python": (
         "Python",

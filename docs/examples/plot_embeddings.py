@@ -2,8 +2,9 @@
 Embeddings for clustering and retrieval
 =======================================
 
-``transform`` returns the [CLS] vectors, which any estimator of scikit-learn accepts. Are they
-useful for classes that the network was not trained on? Here it has seen the digits 0 to 7 only.
+``transform`` returns the [CLS] vectors, which any scikit-learn estimator accepts. Are they useful
+for classes that were not in the training data? Here, the network is trained on the digits 0 to 7
+only.
 """
 
 # %%
@@ -28,8 +29,8 @@ embeddings = clf.transform(X_test)
 embeddings.shape
 
 # %%
-# The vectors in two dimensions. Filled markers are the training digits; hollow ones are test
-# digits, which include the unknown 8 and 9.
+# The figure shows the vectors in two dimensions. Filled markers are training digits; hollow markers
+# are test digits, which include the digits 8 and 9 that were not in the training data.
 
 EmbeddingDisplay.from_estimator(
     clf, X_train[known], y_train[known], X_unseen=X_test, y_unseen=y_test,
@@ -37,7 +38,7 @@ EmbeddingDisplay.from_estimator(
 )  # fmt: skip
 
 # %%
-# Clustering: ten clusters of the vectors, and of the raw pixels, compared with the digits.
+# For clustering, ten clusters of the vectors and of the raw pixels are compared with the digits.
 
 pixels = X_test.reshape(len(X_test), -1)
 for name, vectors in [("pixels", pixels), ("[CLS] vectors", embeddings)]:
@@ -45,17 +46,17 @@ for name, vectors in [("pixels", pixels), ("[CLS] vectors", embeddings)]:
     print(f"{name:14} adjusted Rand index {adjusted_rand_score(y_test, clusters):.2f}")
 
 # %%
-# Retrieval: of the ten test digits that are most similar to one, how many are the same digit? For
-# the digits of the training the vectors are better than pixels; for 8 and 9 they are worse. The
-# network keeps what separates its own classes and discards the rest. So train on classes that
-# resemble the ones to be found.
+# For retrieval, how many of the ten nearest neighbors of a test digit are the same digit? For the
+# digits in the training data, the vectors are better than the pixels; for 8 and 9 they are worse.
+# The network keeps what separates its classes and discards the rest. So train on classes that
+# resemble those to be retrieved.
 
 
 def precision(vectors, metric, k=10):
-    """Return the precision at k of each sequence: how many of its neighbours have its class."""
+    """Return the precision at k: the fraction of the neighbors that have the same class."""
     search = NearestNeighbors(n_neighbors=k + 1, metric=metric).fit(vectors)
-    neighbours = search.kneighbors(vectors, return_distance=False)[:, 1:]  # without itself
-    return (y_test[neighbours] == y_test[:, np.newaxis]).mean(1)
+    neighbors = search.kneighbors(vectors, return_distance=False)[:, 1:]  # without itself
+    return (y_test[neighbors] == y_test[:, np.newaxis]).mean(1)
 
 
 of_pixels, of_vectors = precision(pixels, "euclidean"), precision(embeddings, "cosine")

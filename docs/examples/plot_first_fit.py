@@ -2,15 +2,13 @@
 First fit
 =========
 
-Handwritten digits, read row by row. Which ones is a small transformer least sure of?
+A small transformer classifies handwritten digits, which it reads row by row. For which digits is it
+least certain?
 """
 
 # %%
-# Sequences
-# ---------
-#
-# An image has 8 rows of 8 pixels. Here each row is a step and each pixel a feature, so a digit is a
-# sequence of 8 steps.
+# Sequences --------- An image has 8 rows of 8 pixels. Each row is a step, and each pixel of a row
+# is a feature, so a digit is a sequence of 8 steps with 8 features.
 
 from sklearn.model_selection import train_test_split
 
@@ -21,11 +19,8 @@ X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
 X_train.shape
 
 # %%
-# Fit
-# ---
-#
-# No parameter has to be set. Here `max_epochs` is below its default to save time, and
-# `random_state` makes the fit reproducible.
+# Fit --- The defaults work without tuning. Here, `max_epochs` is smaller than the default to save
+# time, and `random_state` makes the fit reproducible.
 
 from sklearn_cls import CLSTransformerClassifier
 
@@ -33,13 +28,13 @@ clf = CLSTransformerClassifier(max_epochs=20, random_state=0)
 clf.fit(X_train, y_train)
 
 # %%
-# The accuracy on the test digits:
+# This is the accuracy on the test set:
 
 clf.score(X_test, y_test)
 
 # %%
-# Which digits are hard?
-# ----------------------
+# The least certain predictions
+# -----------------------------
 #
 # `predict_proba` returns the probability of each class. The figure shows the eight test digits
 # whose predicted class has the lowest probability.

@@ -2,13 +2,13 @@
 Grid search with a progress bar
 ===============================
 
-Which strategy for [CLS], and how deep a network? This search tries both, with two learning rates
-for each: a shared one would favour whichever candidate it happens to suit.
+This search compares strategies for [CLS] and depths, with two learning rates for each, because a
+shared learning rate would favor the candidates that it happens to suit.
 """
 
 # %%
-# A progress bar of scikit-learn (1.9 or newer) shows how far the search is. In a terminal or a
-# notebook it moves; here only its end is shown.
+# A progress bar of scikit-learn (1.9 or newer) shows the progress of the search. It is updated in a
+# terminal or a notebook; here, only its final state is shown.
 
 import matplotlib.pyplot as plt
 from sklearn.base import clone
@@ -28,22 +28,23 @@ clf = CLSTransformerClassifier(
 )  # fmt: skip
 strategies = ["learned", "zeros", "fixed", "random"]
 grid = {"cls_strategy": strategies, "depth": [1, 2], "lr": [5e-3, 1.5e-2]}
-# With 0 there is one bar for the whole search, with None one for every epoch of every fit too.
+# With 0, there is one bar for the whole search; with None, each fit has a bar for its epochs, too.
 search = GridSearchCV(clf, grid, cv=3).set_callbacks(ProgressBar(max_propagation_depth=0))
 search.fit(X_train, y_train)
 search.best_params_, search.score(X_test, y_test)
 
 # %%
-# The accuracy of each candidate in cross-validation, at the better of the two learning rates. Bars
-# are the standard deviation over folds, which is not a test: :doc:`/the_answer` compares the
-# strategies on ten problems, and tests the differences.
+# The figure shows the accuracy of each candidate in cross-validation, at the better of the two
+# learning rates. The error bars are standard deviations over folds, and do not show which
+# differences are significant: :doc:`/the_answer` compares the strategies on ten problems and tests
+# the differences.
 
 StrategyDisplay.from_estimator(search)
 
 # %%
-# A search keeps the best model only. To see how the other strategies train, fit them again with the
-# best parameters. A curve that still falls at its end asks for more epochs, one that jumps for a
-# lower learning rate.
+# A search keeps only the best model. To compare the training of the other strategies, fit them
+# again with the best parameters. If a loss curve still falls at the end, train for more epochs; if
+# it jumps, lower the learning rate.
 
 best = search.best_estimator_
 fits = {

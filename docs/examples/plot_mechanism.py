@@ -1,15 +1,15 @@
 """
-How the value of [CLS] acts
-===========================
+How the value of [CLS] affects training
+=======================================
 
-Four values of [CLS] on a problem with a known answer: one marked step decides the class, all others
-are noise. What does [CLS] attend to before and after training, which gradient reaches its query,
-and how far does a learned token move?
+This example compares four values of [CLS] on a problem in which one marked step decides the class
+and all others are noise. What does [CLS] attend to before and after training? How large is the
+gradient of its query? How far does a learned token move?
 """
 
 # %%
-# In these sequences, feature 0 is 1 at one random step, and the signs of the other two features at
-# this step are the class.
+# In these sequences, feature 0 is 1 at one random step. The signs of the other two features at this
+# step decide the class.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -23,11 +23,11 @@ X_train, y_train, X_test, y_test = X[:500], y[:500], X[500:], y[500:]
 marked = X_test[:, :, 0].argmax(1)
 
 # %%
-# A skorch callback has access to every gradient. :math:`W_q` is the first third of the rows of the
+# A skorch callback can access all gradients. :math:`W_q` is the first third of the rows of the
 # matrix that computes queries, keys and values.
 
 
-class Watch(Callback):
+class TokenMonitor(Callback):
     """Record the gradient norm of W_q, and how far the token has moved."""
 
     def on_train_begin(self, net, **kwargs):
@@ -43,30 +43,31 @@ class Watch(Callback):
 
 
 # %%
-# With one block, [CLS] reads the steps once. A fit of one epoch with a learning rate of almost 0
-# gives the network at initialization. All other weights, the batches and the learning rate are the
-# same for every strategy; tuned for each in :doc:`/the_answer`, the learning rate came out the
-# same. This is a single run to look at; :doc:`/the_answer` compares accuracies.
+# With one block, [CLS] attends to the steps once. A fit of one epoch with a learning rate of almost
+# 0 returns the network at initialization. All other weights, the batches and the learning rate are
+# the same for all strategies. In :doc:`/the_answer`, where the learning rate was tuned for each
+# strategy, the same value was chosen for all of them. This example illustrates a single run;
+# :doc:`/the_answer` compares accuracies.
 
 params = {
     "depth": 1, "embedding": "linear", "augment": False, "d_model": 32, "n_heads": 2,
     "dim_feedforward": 64, "batch_size": 32, "random_state": 0,
 }  # fmt: skip
 strategies = ["learned", "zeros", "fixed", "random"]
-start, end, watches = {}, {}, {}
+start, end, monitors = {}, {}, {}
 for strategy in strategies:
     clf = CLSTransformerClassifier(cls_strategy=strategy, **params)
     start[strategy] = clf.set_params(max_epochs=1, lr=1e-12).fit(X_train, y_train)
     start[strategy] = start[strategy].cls_attention(X_test)[:, 0]
-    watches[strategy] = Watch()
-    clf.set_params(max_epochs=25, lr=0.01, callbacks=[watches[strategy]]).fit(X_train, y_train)
+    monitors[strategy] = TokenMonitor()
+    clf.set_params(max_epochs=25, lr=0.01, callbacks=[monitors[strategy]]).fit(X_train, y_train)
     end[strategy] = clf.cls_attention(X_test)[:, 0]
     print(f"{strategy:8} test accuracy {clf.score(X_test, y_test):.3f}")
 
 # %%
-# Attention by the distance of a step from the marked one, for the head that attends to the marked
-# step most. At initialization the query of zeros is 0, so every step gets exactly 1/24. After
-# training, this head attends to the marked step and hardly to any other.
+# The figure shows the attention to a step by its distance from the marked step, for the head that
+# attends to the marked step most. At initialization, the query of zeros is 0, so the attention to
+# every step is exactly 1/24. After training, this head attends almost only to the marked step.
 
 distances = np.arange(-8, 9)
 
@@ -90,31 +91,31 @@ figure.supxlabel("steps from the marked one")
 figure.supylabel("attention of one head")
 
 # %%
-# The strategies differ in how soon :math:`W_q` receives a useful gradient. With zeros the gradient
-# is exactly 0 at the first update: :math:`W_q` multiplies a vector of zeros, so only the bias of
-# the query can learn. As soon as the bias of the preceding norm has changed too, this vector is no
-# longer 0, and :math:`W_q` starts to learn. With random every sequence has another query, so the
-# network first has to learn to ignore it. At the start the gradient of learned is larger than that
-# of fixed, because its token starts 50 times smaller: the norm before :math:`W_q` compensates for
-# that, the residual connection does not.
+# The strategies differ in how soon :math:`W_q` receives a useful gradient. With zeros, the gradient
+# is exactly 0 at the first update: :math:`W_q` multiplies a vector of zeros, so only the biases can
+# learn. As soon as the bias of the preceding layer norm has changed, this vector is no longer 0,
+# and :math:`W_q` starts to learn. With random, every sequence has a different query, so the network
+# first has to learn to ignore it. At the start, the gradient of learned is larger than that of
+# fixed, because its token is initially 50 times smaller: the layer norm before :math:`W_q`
+# compensates for this, but the residual connection does not.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-for (strategy, watch), marker in zip(watches.items(), "os^D", strict=True):
-    smooth = np.convolve(watch.norms[1:], np.full(10, 0.1), mode="valid")
-    norms = [watch.norms[0], *smooth]  # The first is not averaged.
+for (strategy, monitor), marker in zip(monitors.items(), "os^D", strict=True):
+    smooth = np.convolve(monitor.norms[1:], np.full(10, 0.1), mode="valid")
+    norms = [monitor.norms[0], *smooth]  # The first norm is not averaged.
     left.plot(norms, color=colors[strategy], marker=marker, markevery=40, label=strategy)
 left.set_yscale("symlog", linthresh=1e-3)
 left.set(
-    xlabel="update", ylabel="norm, mean of 10 updates", title="Gradient to $W_q$", ylim=(-1e-4, 10)
+    xlabel="update", ylabel="norm (mean of 10 updates)", title="Gradient of $W_q$", ylim=(-1e-4, 10)
 )
 left.legend(ncols=4, loc="upper center")
-watch = watches["learned"]
-right.plot(watch.moved, color=colors["learned"])
-right.axhline(watch.start.norm().item(), color="k", linestyle=":")
-right.annotate("initial norm of the token", (len(watch.moved), watch.start.norm().item()),
+monitor = monitors["learned"]
+right.plot(monitor.moved, color=colors["learned"])
+right.axhline(monitor.start.norm().item(), color="k", linestyle=":")
+right.annotate("initial norm of the token", (len(monitor.moved), monitor.start.norm().item()),
                xytext=(0, 4), textcoords="offset points", ha="right")  # fmt: skip
 right.set(
-    xlabel="update", ylabel="distance from the start", title='How far a "learned" token moves'
+    xlabel="update", ylabel="distance from the initial token", title='Movement of a "learned" token'
 )
 plt.show()
 # sphinx_gallery_thumbnail_number = 1

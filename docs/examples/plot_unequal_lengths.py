@@ -3,8 +3,8 @@ Unequal lengths and missing values
 ==================================
 
 Recordings stop early, and sensors fail. Sequences of unequal length are passed as a list, and
-missing values as NaN; nothing has to be truncated, padded or imputed first. How many values may be
-missing before the accuracy drops?
+missing values as NaN; nothing has to be truncated, padded or imputed first. How does the accuracy
+depend on the fraction of missing values?
 """
 
 # %%
@@ -32,7 +32,8 @@ train, test = np.arange(len(y)) % 2 == 0, np.arange(len(y)) % 2 == 1
 X[0].shape, X[1].shape
 
 # %%
-# The first feature of three recordings in which 30 % of the values are missing, in gaps of 5 steps:
+# The figure shows the first feature of three recordings in which 30 % of the values are missing, in
+# gaps of 5 steps.
 
 
 def with_gaps(X, fraction):
@@ -53,8 +54,8 @@ ax.set(xlabel="step", yticks=[], title="First feature of three recordings, 30 % 
 plt.show()
 
 # %%
-# The speed of the wave decides the class, so training must not change it: time warping is switched
-# off by ``augment=False``. One model is trained on complete data, the other one with missing
+# The frequency of the wave decides the class, so augmentation must not change it: ``augment=False``
+# disables time warping. One model is trained on complete data, the other one on data with missing
 # values.
 
 accuracy = {}
@@ -64,18 +65,19 @@ for name, fraction in [("complete", 0), ("30 % missing", 0.3)]:
     accuracy[name] = [clf.score(X_test, y[test]) for X_test in tests]
 
 # %%
-# If there are missing values in training, the network also receives which values are missing. That
-# helps where many will be missing later. Where few will be, complete training data are better. So
-# train on data that miss about as many values as those to be predicted.
+# If the training data have missing values, the network also receives missing-value indicators. This
+# improves the accuracy if many values of the test data are missing. If few of them are missing,
+# complete training data are better. So train on data with about the same fraction of missing values
+# as in the data to predict.
 
 figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 for (name, scores), style in zip(accuracy.items(), ("o--", "s-"), strict=True):
     ax.plot(100 * np.array(fractions), scores, style, label=name)
 ax.legend(title="training data")
 ax.set(
-    xlabel="missing in the test data (%)",
+    xlabel="missing values in the test data (%)",
     ylabel="test accuracy",
-    title="What missing values cost",
+    title="Accuracy with missing values",
 )
 plt.show()
 # sphinx_gallery_thumbnail_number = 2

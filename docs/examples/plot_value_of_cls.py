@@ -2,14 +2,15 @@
 The value of [CLS]
 ==================
 
-What value should the [CLS] token have: learned, zeros, fixed at a random draw, or redrawn every
-time? And is a token needed at all, or is the mean over the steps as good? These are the figures of
-:doc:`/the_answer`, drawn from the results of ``benchmarks/study_cls_value.py``: 10 real problems, 7
-arms, 4 settings, 5 seeds, and the best learning rate for each arm.
+Which value should the [CLS] token have: learned, zeros, drawn once and kept, or redrawn in every
+forward pass? Is a token needed at all, or is the mean over the steps equally good? This example
+draws the figures of :doc:`/the_answer` from the results of ``benchmarks/study_cls_value.py``, which
+compares 7 variants ("arms") on 10 real problems in 4 settings, with 5 seeds and a tuned learning
+rate for each arm.
 """
 
 # %%
-# Each row is one fit. Accuracy is averaged over seeds, so that each problem counts once.
+# Each row is one fit. The accuracy is averaged over seeds, so that each problem counts once.
 
 from pathlib import Path
 
@@ -30,10 +31,10 @@ colors = {
 real.groupby("setting", sort=False).mean().round(1)
 
 # %%
-# Average ranks over the real problems; 1 is best. Between arms with a dot on the same bar no
-# difference was shown at the 5 % level (Wilcoxon signed-rank tests of all pairs of a setting, with
-# Holm's correction). That does not make them equal: with ten problems, the smallest possible p is
-# 0.002, and 0.04 after the correction, even if one arm is better on all ten.
+# Average ranks over the real problems; 1 is best. Arms with a dot on the same bar do not differ
+# significantly at the 5 % level (Wilcoxon signed-rank tests, with Holm's correction over all pairs
+# of a setting). This does not mean that they are equal: with ten problems, the smallest possible p
+# value is 0.002, and 0.04 after the correction, even if one arm is better on all ten.
 
 tests = pd.read_csv(docs / "cls_value" / "pairs.csv")
 settings = list(dict.fromkeys(tests["setting"]))
@@ -50,20 +51,20 @@ for ax, setting in zip(axes, settings, strict=True):
     ax.set_title(setting)
 
 # %%
-# The same in points of accuracy: each arm minus learned, with 95 % confidence intervals.
+# Differences in accuracy between each arm and "learned", with 95 % confidence intervals.
 
 gaps = pd.read_csv(docs / "cls_value" / "differences.csv")
-others = list(dict.fromkeys(gaps["against learned"]))
+others = list(dict.fromkeys(gaps["arm"]))
 
 
 def forest(ax, setting):
-    """Draw the difference of each arm to learned in a setting."""
-    rows = gaps[gaps["setting"] == setting].set_index("against learned").reindex(others[::-1])
+    """Draw the difference between each arm and "learned" in a setting."""
+    rows = gaps[gaps["setting"] == setting].set_index("arm").reindex(others[::-1])
     for i, (arm, row) in enumerate(rows.iterrows()):
         error = [[row["points"] - row["low"]], [row["high"] - row["points"]]]
         ax.errorbar(row["points"], i, xerr=error, fmt="o", color=colors[arm], capsize=3)
     ax.axvline(0, color="k", linestyle=":")
-    ax.set(xlabel="points of accuracy")
+    ax.set(xlabel="percentage points")
     ax.set_yticks(range(len(others)), others[::-1])
 
 
@@ -76,8 +77,8 @@ for ax, setting in zip(axes, settings, strict=True):
 figure.suptitle('Accuracy minus that of "learned", 10 real problems')
 
 # %%
-# Synthetic problems, in which it is known what decides the class: one marked step, all steps alike,
-# or the order of events. Accuracy by depth, with the range over seeds.
+# Accuracy by depth, with the range over seeds, on synthetic problems in which it is known what
+# decides the class: one marked step, the mean over all steps, or the order of events.
 
 markers = dict(zip(colors, "os^DvPX", strict=True))
 plain = runs[runs["setting"].str.startswith("linear")]
@@ -94,13 +95,13 @@ for ax, problem in zip(axes, synthetic, strict=True):
     ax.set(title=problem, xlabel="depth", ylim=(0.2, 1.02))
 axes[0].set_ylabel("test accuracy")
 figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=7)
-figure.suptitle("Synthetic problems: a marked step, evidence in all steps, an order of events")
+figure.suptitle("Synthetic problems: one marked step, the mean over all steps, the order of events")
 
 # %%
-# The answer in one panel: the mean of the four settings.
+# Summary: the mean of the four settings.
 
 figure, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
-forest(ax, "mean of all")
+forest(ax, "mean of all settings")
 ax.set_title('Accuracy minus that of "learned", mean of four settings')
 plt.show()
 # sphinx_gallery_thumbnail_number = 4

@@ -1,14 +1,14 @@
 """
-What [CLS] reads
-================
+What [CLS] attends to
+=====================
 
 A sensor records 24 steps. One of them is marked and decides the class; all others are noise. Does
-[CLS] read the marked step?
+[CLS] attend to the marked step?
 """
 
 # %%
-# Feature 0 is 1 at the marked step and 0 elsewhere. The signs of features 1 and 2 at this step are
-# the class. CutMix could replace the deciding step, so augmentation is switched off.
+# Feature 0 is 1 at the marked step and 0 elsewhere. The signs of features 1 and 2 at this step
+# decide the class. CutMix could replace the marked step, so augmentation is disabled.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,19 +22,19 @@ clf = CLSTransformerClassifier(depth=1, embedding="linear", augment=False, rando
 clf.fit(X_train, y_train).score(X_test, y_test)
 
 # %%
-# Four test sequences, and below each the attention of [CLS], averaged over the four heads:
+# The figure shows four test sequences and, below each, the attention of [CLS], averaged over heads.
 
 names = ["mark", "left", "right"]
 CLSAttentionDisplay.from_estimator(clf, X_test[:4], y_test[:4], feature_names=names)
 
 # %%
-# Each head on its own, for two of them. Heads may share the work, or read other steps.
+# The attention of each head is shown for two of the sequences. Heads can attend to different steps.
 
 CLSAttentionDisplay.from_estimator(clf, X_test[:2], y_test[:2], heads="each", feature_names=names)
 
 # %%
-# How often is the step with the highest attention the marked one, over all test sequences?
-# Attention is an array, so this takes a few lines of NumPy.
+# In how many of the test sequences does the marked step have the highest attention? The attention
+# is an array, so this takes a few lines of NumPy.
 
 attention = clf.cls_attention(X_test)[:, -1].mean(1)  # last block, mean of heads: (n, n_steps)
 marked = X_test[..., 0].argmax(1)
