@@ -171,10 +171,10 @@ def test_an_interrupt_at_any_moment_leaves_a_usable_model_or_raises(data, tmp_pa
 
 
 class KillWorker(Callback):
-    """Kills the process that trains, unless it is the one in which the callback was created."""
+    """Kills the process that trains, unless its id is `pid`."""
 
-    def __init__(self):
-        self.pid = os.getpid()
+    def __init__(self, pid):
+        self.pid = pid
 
     def on_train_begin(self, net, **kwargs):
         if os.getpid() != self.pid:
@@ -184,7 +184,7 @@ class KillWorker(Callback):
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs a signal of POSIX")
 def test_a_killed_worker_ends_the_search_and_the_next_search_works(data):
-    callback = KillWorker()
+    callback = KillWorker(os.getpid())
     search = GridSearchCV(small(max_epochs=1), {"callbacks": [None, [callback]]}, cv=2, n_jobs=2)
     n_threads = threading.active_count()
     with pytest.raises(TerminatedWorkerError):
