@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sklearn_cls._network.attention import attention
 from sklearn_cls._network.cls_token import CLSToken
 from sklearn_cls._network.dropout import Dropout
 from sklearn_cls._network.embedding import Embedding
@@ -52,7 +51,9 @@ class Block(nn.Module):
         heads = heads.permute(2, 0, 3, 1, 4)  # (3, B, H, N, E)
         if rotary is not None:
             heads = torch.cat([rotate(heads[:2], rotary), heads[2:]])
-        out = attention(heads, key_mask).transpose(1, 2).flatten(2)  # (B, N, D)
+        mask = None if key_mask is None else key_mask[:, None, None]  # (B, 1, 1, N)
+        out = F.scaled_dot_product_attention(*heads, attn_mask=mask)  # (B, H, N, E)
+        out = out.transpose(1, 2).flatten(2)  # (B, N, D)
         return self.feed_forward(z + self.dropout(self.out(out)))
 
     def cls_readout(self, z, key_mask=None, rotary=None):
