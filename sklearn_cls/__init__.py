@@ -1,4 +1,4 @@
-"""A scikit-learn transformer classifier of sequences that reads each into one [CLS] vector."""
+"""A scikit-learn classifier that encodes each sequence as a [CLS] vector with a transformer."""
 
 from sklearn_cls._classifier import CLSTransformerClassifier
 from sklearn_cls._display.attention import CLSAttentionDisplay

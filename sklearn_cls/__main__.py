@@ -24,7 +24,7 @@ BLUE = "#0072B2"
 def main(folder="demo", strategies=STRATEGIES, depths=DEPTHS, **params):
     """Run the demonstration; return the fitted search and its test accuracy.
 
-    `params` replace parameters of the classifier.
+    `params` override parameters of the classifier.
     """
     start = time.perf_counter()
     folder = Path(folder)

@@ -40,7 +40,7 @@ from sklearn_cls._version import DOCUMENTATION
 
 AT_LEAST_1 = Interval(Integral, 1, None, closed="left")
 AUTO = StrOptions({"auto"})
-FITTED_WITHOUT_UNDERSCORE = ("_fitted_on_2d",)  # attributes that `fit` sets, besides `*_`
+FITTED_WITHOUT_UNDERSCORE = ("_fitted_on_2d",)  # other attributes that `fit` sets
 
 
 class CLSTransformerClassifier(
@@ -88,11 +88,11 @@ class CLSTransformerClassifier(
 
     embedding : {"linear", "conv"}, default="conv"
         How a patch of steps becomes a token: a linear layer, or two convolutions with batch norm,
-        which also see the neighbouring steps, followed by a linear layer.
+        which also see the neighboring steps, followed by a linear layer.
 
     patch_size : int or "auto", default="auto"
-        Number of steps per token. "auto" is the smallest that cuts a training sequence of median
-        length into at most 64 tokens.
+        Number of steps per token. "auto" is the smallest that divides a training sequence of
+        median length into at most 64 tokens.
 
     positions : {"sinusoidal", "learned", "rope"} or None, default="sinusoidal"
         Position encoding: fixed sinusoids or learned vectors that are added to the tokens, or
@@ -101,7 +101,7 @@ class CLSTransformerClassifier(
         position.
 
     standardize : bool, default=True
-        Whether to scale each feature by the mean and the standard deviation of the training data,
+        Whether to standardize each feature by the mean and standard deviation of the training data,
         inside the network. If, in more than a tenth of the sequences, the standard deviation of
         some feature is below 1 % of its standard deviation over all sequences, instance-normalized
         features are added as inputs.
@@ -128,13 +128,13 @@ class CLSTransformerClassifier(
 
     augment : bool, default=True
         Whether to augment the training sequences by time warping (a random, smoothly changing
-        speed) and, half of them, by CutMix along time (a stretch is replaced by that of another
-        sequence, and the target is mixed accordingly). Use False if the speed or a single step
-        decides the class, if steps are categorical codes, and for sets.
+        speed) and, half of them, by CutMix along time (a segment is replaced by that of another
+        sequence, and the target is mixed accordingly). Use False if the class depends on the speed
+        or on a single step, if steps are categorical codes, or if the sequences are sets.
 
     class_weight : dict, "balanced" or None, default=None
-        Weight of each class in the loss, multiplied by `sample_weight`. "balanced" weights classes
-        inversely to their frequency.
+        Weight of each class in the loss, multiplied by `sample_weight`. "balanced" weights are
+        inversely proportional to the class frequencies.
 
     early_stopping : bool, default=False
         Whether to hold out a validation set and stop when its loss has not decreased for
@@ -168,13 +168,13 @@ class CLSTransformerClassifier(
     callbacks : list of callbacks or None, default=None
         Callbacks of skorch (see :mod:`skorch.callbacks`), (name, callback) tuples of them, and
         callbacks of scikit-learn 1.9 or newer, such as :class:`sklearn.callback.ProgressBar`, which
-        see every epoch of `fit`. Training stops if one of them asks for it. A search clones its
-        estimator and with it these callbacks: to follow a whole search, call `set_callbacks` on
-        the search (progress bar) or on this estimator (monitor).
+        are called at every epoch of `fit`. Any of them can stop the training. A search clones these
+        callbacks with its estimator: to monitor a whole search, call `set_callbacks` on the search
+        (for a progress bar) or on this estimator (for a `ScoringMonitor`).
 
     random_state : int, RandomState instance or None, default=None
-        Seed of weights, dropout, [CLS] token, batches, augmentation and validation split. With an
-        int, fits on the CPU with the same number of threads are bitwise identical.
+        Seed of the initial weights, dropout, [CLS] token, batches, augmentation and validation
+        split. With an int, fits on the CPU with the same number of threads are bitwise identical.
 
     verbose : int, default=0
         1 shows a progress bar with epoch, loss and remaining time.
@@ -213,14 +213,14 @@ class CLSTransformerClassifier(
 
     See Also
     --------
-    sklearn.neural_network.MLPClassifier : A network for vectors.
+    sklearn.neural_network.MLPClassifier : Multi-layer perceptron for feature vectors.
 
     Notes
     -----
     The encoder follows [1]_, the [CLS] token [2]_. The last block computes the [CLS] token only,
-    with the same result as the full encoder; the page "How it works" derives it. float32 sums
-    depend on their order: the probabilities of a sequence may differ in the last digits between
-    batches.
+    with the same result as the full encoder; the page "How it works" derives it. The rounding
+    error of a float32 sum depends on the order of its terms, so the probabilities of a sequence may
+    differ in the last digits between batches.
 
     References
     ----------
@@ -273,10 +273,10 @@ class CLSTransformerClassifier(
         "verbose": ["verbose"],
     }
 
-    # A path is not sample metadata: there is no `set_fit_request(checkpoint=...)`.
+    # A path is not sample metadata, so there is no `set_fit_request(checkpoint=...)`.
     __metadata_request__fit = {"checkpoint": UNUSED}  # noqa: RUF012
 
-    # The documentation that scikit-learn's diagrams link to.
+    # scikit-learn's HTML diagrams link to this documentation.
     _doc_link_module = "sklearn_cls"
     _doc_link_template = DOCUMENTATION + "generated/{estimator_module}.{estimator_name}.html"
 
@@ -322,9 +322,9 @@ class CLSTransformerClassifier(
     def fit(self, X, y, sample_weight=None, checkpoint=None):
         """Train on sequences.
 
-        Ctrl-C ends training with a warning and leaves a usable model: the best epoch with
-        `early_stopping`, otherwise the last update. Before the end of the first epoch,
-        KeyboardInterrupt is raised and the estimator is unchanged.
+        Ctrl-C ends training with a warning and leaves a usable model, with the weights of the best
+        epoch if `early_stopping` is True, otherwise with those of the last update. Before the end
+        of the first epoch, KeyboardInterrupt is raised and the estimator is unchanged.
 
         If a batch does not fit into the memory of a GPU, it is computed in micro-batches, with a
         warning.
@@ -340,7 +340,7 @@ class CLSTransformerClassifier(
             Class labels.
 
         sample_weight : array-like of shape (n_sequences,), default=None
-            Weight of each sequence in the loss; sequences of weight 0 are left out.
+            Weight of each sequence in the loss; sequences with weight 0 are left out.
 
         checkpoint : str, path-like or None, default=None
             Path of a file from which an interrupted fit can be resumed. It is written at the end of
@@ -364,7 +364,7 @@ class CLSTransformerClassifier(
         RuntimeError
             If a callback stops training before the end of the first epoch.
         OSError
-            If the first checkpoint cannot be written. For later ones this is a warning.
+            If the first checkpoint cannot be written. A later failure to write gives a warning.
         """
         from sklearn_cls._persistence.checkpoint import open_checkpoint
         from sklearn_cls._training.callbacks import EpochBar, ScikitLearnCallbacks, early_stopping
@@ -540,7 +540,7 @@ class CLSTransformerClassifier(
 
         The file is in safetensors format. Weights and numeric columns of the history are tensors;
         parameters, classes, features and the rest of the history are JSON in its metadata. It is
-        written atomically: a crash leaves the old file or the new one.
+        written atomically: a crash leaves either the old file or the new one.
 
         Parameters
         ----------
@@ -552,14 +552,14 @@ class CLSTransformerClassifier(
         OSError
             If the file cannot be written. An existing file is then unchanged.
         TypeError
-            If class labels or parameters are not text, numbers or dates.
+            If a class label or a parameter cannot be saved without pickle.
         ValueError
             If the metadata exceed 512 KB.
 
         Warns
         -----
         UserWarning
-            If there are `callbacks`: they are code and are not saved.
+            If `callbacks` is set: callbacks are code and are not saved.
 
         See Also
         --------
@@ -567,8 +567,8 @@ class CLSTransformerClassifier(
 
         Notes
         -----
-        Metadata requests (`set_fit_request`), the optimizer, and values in the history other than
-        text and numbers are not saved either. `joblib.dump` keeps metadata requests.
+        Metadata requests (`set_fit_request`), the optimizer, and columns of the history that JSON
+        cannot represent are not saved either. `joblib.dump` keeps metadata requests.
         """
         from sklearn_cls._persistence.model_file import save_estimator
 
@@ -597,7 +597,7 @@ class CLSTransformerClassifier(
         Raises
         ------
         ValueError
-            If the file is truncated, damaged, of a later format or of another estimator; if its
+            If the file is truncated, damaged, in a later format, or of another estimator; if its
             tensors do not match its parameters; or if `device` is not available.
         """
         from sklearn_cls._persistence.model_file import load_estimator

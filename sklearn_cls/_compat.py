@@ -1,4 +1,4 @@
-"""Private parts of scikit-learn, and parts that only newer versions have; imported nowhere else."""
+"""Private and recent parts of scikit-learn, which no other module of the package imports."""
 
 import functools
 
@@ -26,7 +26,7 @@ try:
 except ImportError:  # scikit-learn < 1.9 has no callbacks
 
     class FitCallback:
-        """Stand-in that nothing is an instance of."""
+        """Placeholder: no object is an instance of it."""
 
     class _NoContext:
         def subcontext(self, **kwargs):
@@ -39,10 +39,10 @@ except ImportError:  # scikit-learn < 1.9 has no callbacks
             return False
 
     class CallbackSupportMixin:
-        """Stand-in without `set_callbacks`."""
+        """Placeholder without `set_callbacks`."""
 
     def with_callbacks(method):
-        """Return `method` in a wrapper, as scikit-learn does: `stacklevel` counts the same."""
+        """Wrap `method` in one function, as scikit-learn does, so that `stacklevel` is the same."""
 
         @functools.wraps(method)
         def wrapper(*args, **kwargs):
@@ -57,23 +57,24 @@ except ImportError:  # scikit-learn < 1.9 has no callbacks
 else:
 
     def init_callback_context(estimator, callbacks, max_subtasks):
-        """Return the callback context of a fit, of `callbacks` and of those that are handed down.
+        """Return the callback context of a fit.
 
-        Meta-estimators hand down callbacks by `set_callbacks`; `callbacks` join them for this fit.
+        It holds the callbacks that the user or a meta-estimator has registered by `set_callbacks`,
+        and `callbacks`, which are added to them for this fit only.
         """
         if hasattr(estimator, "_parent_callback_ctx"):
             for callback in callbacks:
                 if isinstance(callback, AutoPropagatedCallback):
                     raise TypeError(
-                        f"callbacks has a {type(callback).__name__}, which belongs to the "
-                        "outermost estimator; set it there with set_callbacks(...)."
+                        f"callbacks contains a {type(callback).__name__}, which must be set on the "
+                        "outermost meta-estimator; call its set_callbacks(...) instead."
                     )
-        handed_down = getattr(estimator, "_skl_callbacks", [])
-        estimator.set_callbacks(*handed_down, *callbacks)
+        registered = getattr(estimator, "_skl_callbacks", [])
+        estimator.set_callbacks(*registered, *callbacks)
         try:
             return estimator._init_callback_context(max_subtasks=max_subtasks)
         finally:
-            estimator.set_callbacks(*handed_down)
+            estimator.set_callbacks(*registered)
 
 
 __all__ = [

@@ -1,7 +1,7 @@
-"""Example sequences, and readers for those of other libraries.
+"""Example sequences, and readers for the formats of other libraries.
 
 Sequences are an array of shape (n_sequences, n_steps, n_features), or a list of arrays of shape
-(n_steps_i, n_features) if their lengths differ. aeon and sktime have channels before steps: see
+(n_steps_i, n_features) if their lengths differ. aeon and sktime put channels before steps: see
 `from_channels_first`.
 """
 
@@ -121,7 +121,7 @@ def _make_order(rng, class_bits, n_steps):
 
 
 def from_channels_first(X):
-    """Convert sequences with channels before steps, as aeon and sktime have them.
+    """Convert sequences with channels before steps, the format of aeon and sktime.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ def load_ts(path):
     Raises
     ------
     ValueError
-        If a line does not follow the format; the message has its number.
+        If a line does not follow the format; the message gives the line number.
 
     FileNotFoundError
         If the file does not exist.
@@ -313,7 +313,7 @@ def _read_values(text, feature):
     """Return the values of a feature."""
     words = [word.strip() for word in text.split(",")]
     try:
-        # Overflow gives infinity. The estimator raises an error for it that names its position.
+        # Overflow gives infinity, for which the estimator raises an error that names the sequence.
         with np.errstate(over="ignore"):
             return np.array([np.nan if w.lower() in MISSING else w for w in words], np.float32)
     except ValueError as error:

@@ -34,7 +34,7 @@ def small(**params):
 
 
 def bumps(n=60, n_steps=20, n_features=2, seed=0):
-    """Return noise in which an early or a late bump decides the class."""
+    """Return noisy sequences of two classes, which have an early or a late bump."""
     rng = np.random.default_rng(seed)
     X = 0.3 * rng.normal(size=(n, n_steps, n_features)).astype(np.float32)
     y = np.arange(n) % 2

@@ -32,11 +32,9 @@ FITS = {
     "schedule of a callback": {
         "callbacks": [LRScheduler("StepLR", step_size=7, gamma=0.8)], "embedding": "linear",
     },
-    "generator of the caller": {"random_state": np.random.RandomState(3), "pooling": "mean"},
+    "RandomState": {"random_state": np.random.RandomState(3), "pooling": "mean"},
 }  # fmt: skip
-
-
-SECONDS_TO_RENAME = 0.02  # as if the disk were slow
+SECONDS_TO_RENAME = 0.02  # simulates a slow disk
 
 
 def fit(params, checkpoint=None):
@@ -51,7 +49,7 @@ def fit(params, checkpoint=None):
 
 
 def rename_slowly(source, target, replace=os.replace):
-    """Rename a file, some time after it was written."""
+    """Rename a file after a delay."""
     time.sleep(SECONDS_TO_RENAME)
     replace(source, target)
 
@@ -61,7 +59,7 @@ def start_fit(params, checkpoint, result):
     pid = os.fork()
     if pid == 0:
         try:
-            checkpoint_module.INTERVAL, checkpoint_module.SHARE = 0.0, np.inf
+            checkpoint_module.INTERVAL, checkpoint_module.MAX_WRITE_FRACTION = 0.0, np.inf
             os.replace = rename_slowly
             digest = fit(params, checkpoint)
             result.with_suffix(".new").write_text(digest)
@@ -100,7 +98,7 @@ def fit_with_kills(params, folder, n_kills, seconds, rng):
     checkpoint, result = folder / "checkpoint", folder / "result"
     kills = kills_while_writing = 0
     while not result.exists():
-        stale = set(folder.glob(".*.part"))  # of an earlier kill
+        stale = set(folder.glob(".*.part"))  # temporary files of earlier kills
         pid = start_fit(params, checkpoint, result)
         is_last = kills == n_kills
         end = float("inf") if is_last else time.monotonic() + rng.uniform(0, 0.6 * seconds)

@@ -1,7 +1,7 @@
-"""Predict in eight threads at the same time, and compare with predictions made one by one.
+"""Predict in eight threads at the same time, and compare with predictions made one at a time.
 
-`python -m tests.predict_together` prints how many of 10,000 predictions are equal bit by bit, and
-how long they took; it fails unless all of them are equal.
+`python -m tests.predict_together` prints how many of 10,000 predictions are bitwise identical, and
+how long they took; it fails unless all of them are.
 """
 
 import argparse
@@ -19,7 +19,7 @@ N_INPUTS = 50
 
 
 def make_inputs():
-    """Return arrays and lists of sequences, few and many, short and long."""
+    """Return arrays and lists of few or many, short or long sequences."""
     rng = np.random.default_rng(0)
     inputs = []
     for i in range(N_INPUTS):
@@ -49,7 +49,7 @@ def main():
 
     rng = np.random.default_rng(0)
     jobs = [(i % len(methods), int(rng.integers(N_INPUTS))) for i in range(n_predictions)]
-    one_by_one = list(map(is_equal_and_seconds, jobs[: max(1, n_predictions // N_THREADS)]))
+    one_at_a_time = list(map(is_equal_and_seconds, jobs[: max(1, n_predictions // N_THREADS)]))
     start = time.perf_counter()
     with ThreadPoolExecutor(N_THREADS) as pool:
         together = list(pool.map(is_equal_and_seconds, jobs))
@@ -57,9 +57,9 @@ def main():
     n_equal = sum(is_equal for is_equal, _ in together)
     sys.stdout.write(
         f"{n_equal} of {n_predictions} predictions are equal.\n"
-        f"One by one, a prediction took {1e3 * np.mean([s for _, s in one_by_one]):.2f} ms "
-        f"(at most {1e3 * max(s for _, s in one_by_one):.0f} ms).\n"
-        f"In {N_THREADS} threads, one was finished every "
+        f"One at a time, a prediction took {1e3 * np.mean([s for _, s in one_at_a_time]):.2f} ms "
+        f"(at most {1e3 * max(s for _, s in one_at_a_time):.0f} ms).\n"
+        f"In {N_THREADS} threads, one finished every "
         f"{1e3 * seconds_together / n_predictions:.2f} ms (the slowest took "
         f"{1e3 * max(s for _, s in together):.0f} ms).\n"
     )

@@ -2,7 +2,7 @@
 
 `python -m tests.reference_fits --record` writes `tests/reference_fits.json`. Without the
 option, the fits are compared with that file, and the largest difference of each is printed. On the
-machine and with the versions that wrote the file, unchanged code gives the same bits.
+machine and with the versions that wrote the file, unchanged code gives bitwise identical results.
 """
 
 import argparse
@@ -21,7 +21,7 @@ N_SHOWN = 6  # sequences whose probabilities are recorded in full
 
 
 def sequences(n=90, n_steps=24, n_features=3):
-    """Return noise in which an early or a late bump decides the class."""
+    """Return noisy sequences of three classes, which have a bump early, in the middle or late."""
     rng = np.random.default_rng(7)
     X = rng.normal(scale=0.5, size=(n, n_steps, n_features)).astype(np.float32)
     y = np.arange(n) % 3
@@ -82,7 +82,7 @@ def variants():
 
 
 def measure(clf, X):
-    """Return what is recorded of a fitted classifier."""
+    """Return the values that are recorded for a fitted classifier."""
     probabilities = clf.predict_proba(X)
     outputs = (probabilities, clf.transform(X))
     return {
@@ -93,7 +93,7 @@ def measure(clf, X):
 
 
 def compare(name, found, expected):
-    """Print how a variant compares with what was recorded; return whether the bits are equal."""
+    """Print how a variant differs from the recorded one; return whether they are identical."""
     is_equal = found == expected
     gap = np.abs(np.subtract(found["probabilities"], expected["probabilities"])).max()
     print(f"{'equal' if is_equal else 'DIFFERS':8} {gap:9.2e}  {name}")
@@ -112,7 +112,7 @@ def main():
         return 0
     expected = json.loads(RECORDED.read_text())
     n_equal = sum(compare(name, found[name], expected[name]) for name in expected)
-    print(f"{n_equal} of {len(expected)} variants are bit-equal to the recorded ones.")
+    print(f"{n_equal} of {len(expected)} variants are bitwise identical to the recorded ones.")
     return len(expected) - n_equal
 
 

@@ -38,12 +38,12 @@ def fit_save_and_load(i, X, y, folder):
     clf.save(folder / "model")
     loaded = CLSTransformerClassifier.load(folder / "model")
     if not np.array_equal(loaded.predict_proba(X), clf.predict_proba(X)):
-        raise RuntimeError("A loaded model does not predict what the saved one did.")
+        raise RuntimeError("A loaded model and the saved one have different predictions.")
     return loaded
 
 
 def run(n_fits, n_predictions):
-    """Fit and predict; return by how much the resources grew after the first tenth of the fits."""
+    """Fit and predict; return the growth of the resources after the first tenth of the fits."""
     X, y = bumps()
     lists = [[x[: 5 + (i + j) % 15] for j, x in enumerate(X[: 1 + i % 7])] for i in range(20)]
     inputs = [X[:1], X[:8], X, *lists]

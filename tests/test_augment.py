@@ -18,7 +18,7 @@ def seeded(seed=0):
 
 
 def ramps(lengths, n_features=2):
-    """Return sequences that count their steps, NaN after their ends, and the lengths."""
+    """Return sequences whose values are their step numbers, padded with NaN, and the lengths."""
     n_steps = max(lengths)
     x = torch.arange(n_steps).float().repeat(len(lengths), 1).unsqueeze(-1)
     x = x.repeat(1, 1, n_features)
@@ -27,7 +27,7 @@ def ramps(lengths, n_features=2):
 
 
 def batch(lengths=(5, 9, 7)):
-    """Return the inputs of a batch of noise, with unequal weights, and its labels."""
+    """Return the inputs of a batch of noise with unequal weights, and its labels."""
     rng = np.random.default_rng(0)
     sequences = read_sequences([rng.normal(size=(n, 2)) for n in lengths])
     inputs = padded_batch(sequences, np.arange(len(lengths)), torch.device("cpu"))
@@ -54,13 +54,13 @@ def test_speed_is_interpolated_between_5_random_values():
     assert steps.tolist() == [50, 100, 150]
 
 
-def test_time_warp_moves_all_features_alike():
+def test_time_warp_is_the_same_for_all_features():
     x, lengths = ramps([40] * 5, n_features=3)
     warped = time_warp(x, lengths, seeded())
     torch.testing.assert_close(warped, warped[..., :1].expand_as(warped))
 
 
-def test_time_warp_keeps_missing_values_as_frequent_as_they_were():
+def test_time_warp_keeps_the_fraction_of_missing_values():
     rng = np.random.default_rng(0)
     x = torch.from_numpy(rng.normal(size=(50, 60, 2)).astype(np.float32))
     x[torch.from_numpy(rng.uniform(size=x.shape) < 0.2)] = torch.nan
@@ -96,7 +96,7 @@ def test_cutmix_replaces_at_most_half_of_the_steps_in_half_of_the_sequences():
     assert (lam > 0).float().mean() == pytest.approx(0.5, abs=0.04)
     assert lam[lam > 0].mean() == pytest.approx(0.25, abs=0.02)
     is_replaced = (mixed != x)[..., 0].float().mean(0)
-    assert is_replaced[[0, -1]].min() > 0  # the first and the last step are within reach
+    assert is_replaced[[0, -1]].min() > 0  # the first and the last step can be replaced
 
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
@@ -113,7 +113,7 @@ def test_loss_of_mixed_labels_is_the_weighted_sum_of_both_losses(label_smoothing
     torch.testing.assert_close(mixed * loss(logits, target), own + other)
 
 
-def test_weights_that_underflow_leave_the_label_as_it_is():
+def test_weights_that_underflow_do_not_change_the_label():
     y, permutation = torch.tensor([0, 1]), torch.tensor([1, 0])
     target, weight = mix_labels(y, torch.zeros(2), permutation, torch.tensor([0.5, 0.5]), 2)
     assert target.tolist() == [[1, 0], [0, 1]]

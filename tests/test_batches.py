@@ -28,7 +28,7 @@ def free_memory(monkeypatch, n_bytes):
     monkeypatch.setattr("sklearn_cls._data.batches.free_memory", lambda device: n_bytes)
 
 
-def test_every_sequence_comes_once_with_its_own_label_and_weight():
+def test_every_sequence_occurs_once_with_its_own_label_and_weight():
     data = dataset(UNEQUAL)
     data.weights = data.y.astype(np.float32)
     seen = []
@@ -98,13 +98,13 @@ def test_loading_a_state_repeats_order_and_augmentation():
     assert epoch(second) == epoch(first)
 
 
-def test_neighbours_have_similar_lengths_so_that_padding_is_rare():
+def test_neighbors_have_similar_lengths_so_that_there_is_little_padding():
     rng = np.random.default_rng(0)
     lengths = rng.integers(10, 500, size=1000)
     order = shuffled_by_length(lengths, rng)
     assert sorted(order) == list(range(1000))
     assert not np.array_equal(order, shuffled_by_length(lengths, rng))
-    assert (np.diff(lengths[order]) < 0).any()  # Lengths are sorted approximately.
+    assert (np.diff(lengths[order]) < 0).any()  # Lengths are sorted only approximately.
 
     def padded_steps(order):
         batches = lengths[order].reshape(-1, 20)
@@ -121,7 +121,7 @@ def test_padding_mask_is_true_after_the_end_and_none_for_equal_lengths():
     assert mask.tolist() == [[False] * 4, [False, False, True, True]]
 
 
-def test_length_bucketed_batches_are_bounded_and_complete():
+def test_length_bucketed_batches_are_bounded_and_contain_each_sequence_once():
     sequences = dataset([3, 50, *UNEQUAL[2:]]).sequences
     batches = length_bucketed_batches(sequences.lengths, 20)
     for indices in batches:
@@ -131,7 +131,7 @@ def test_length_bucketed_batches_are_bounded_and_complete():
     assert sorted(np.concatenate(batches)) == list(range(11))
 
 
-def test_length_bucketed_batches_are_as_large_as_their_bound():
+def test_length_bucketed_batches_are_as_large_as_the_bound_allows():
     batches = length_bucketed_batches(np.array([2, 9, 2, 1, 1, 4, 3]), 6)
     assert [indices.tolist() for indices in batches] == [[3, 4, 0], [2, 6], [5], [1]]
     assert [len(i) for i in length_bucketed_batches(np.ones(20, int), 10)] == [10, 10]
@@ -148,8 +148,8 @@ def test_items_and_subsets_are_those_of_the_indices():
     assert len(data) == 2
 
 
-def test_unlabelled_data_have_class_0_and_weight_1():
-    data = SequenceDataset.unlabelled(dataset([3, 5, 2]).sequences)
+def test_unlabeled_data_have_class_0_and_weight_1():
+    data = SequenceDataset.unlabeled(dataset([3, 5, 2]).sequences)
     assert data.indices.tolist() == [0, 1, 2]
     assert data.y.tolist() == [0, 0, 0]
     assert data.weights.tolist() == [1, 1, 1]
@@ -170,31 +170,31 @@ def test_fewer_than_4_short_sequences_are_repeated():
 
 
 @pytest.mark.parametrize("lengths", [[4] * 9, [3, 5, 2, 4, 9, 1, 2, 3, 8]])
-def test_batches_from_the_device_cache_equal_those_padded_one_by_one(lengths, monkeypatch):
+def test_batches_from_the_device_cache_equal_those_padded_one_at_a_time(lengths, monkeypatch):
     data = dataset(lengths).take(np.array([8, 0, 1, 2, 5, 4, 7]))
 
     def batches():
         return list(Batches(data, 3, CPU, np.random.default_rng(0)))
 
-    one_by_one = batches()
+    one_at_a_time = batches()
     free_memory(monkeypatch, 4 * 4 * 7 * max(lengths))
     monkeypatch.setattr(
         "sklearn_cls._data.batches.padded_batch", lambda *args: pytest.fail("padded")
     )
-    for (inputs, y), (cached, y_cached) in zip(one_by_one, batches(), strict=True):
+    for (inputs, y), (cached, y_cached) in zip(one_at_a_time, batches(), strict=True):
         assert y.tolist() == y_cached.tolist()
         assert inputs.keys() == cached.keys()
         for name, value in inputs.items():
             torch.testing.assert_close(cached[name], value, equal_nan=True)
 
 
-def test_the_device_cache_takes_a_quarter_of_the_free_memory_at_most(monkeypatch):
+def test_the_device_cache_takes_at_most_a_quarter_of_the_free_memory(monkeypatch):
     sequences = read_sequences([np.ones((n, 2)) for n in (5, 5, 2)])
-    data = SequenceDataset.unlabelled(sequences)
+    data = SequenceDataset.unlabeled(sequences)
     n_bytes = 4 * 3 * 5 * 2  # float32, 3 sequences, padded to 5 steps, 2 features
     free_memory(monkeypatch, 4 * n_bytes)
     batches = Batches(data, 2, CPU)
     assert batches.device_cache.shape == (3, 5, 2)
-    assert batches.device_cache is batches.device_cache  # It is filled once.
+    assert batches.device_cache is batches.device_cache  # The cache is filled only once.
     free_memory(monkeypatch, 4 * n_bytes - 1)
     assert Batches(data, 2, CPU).device_cache is None

@@ -68,7 +68,7 @@ def test_cross_validation_never_reads_the_test_data(bench_accuracy, folder):
     assert sum(len(fold[4]) for fold in folds) == 12
 
 
-def test_rectangular_fills_gaps_and_stretches_sequences_to_one_length(bench_accuracy):
+def test_rectangular_interpolates_missing_values_and_resamples_to_equal_lengths(bench_accuracy):
     class Keep:
         def fit(self, X, y):
             self.X = X

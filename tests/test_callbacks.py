@@ -52,10 +52,10 @@ def test_a_callback_of_skorch_that_asks_to_stop_ends_the_training(data):
         warnings.simplefilter("error")
         clf = small(callbacks=[stop_after(3), watch]).fit(*data)
     assert clf.n_iter_ == 3
-    assert seen == [1, 2, 3]  # callbacks after the one that stops see the last epoch, too
+    assert seen == [1, 2, 3]  # later callbacks are called for the last epoch, too
 
 
-def test_a_callback_that_stops_before_the_end_of_the_first_epoch_is_an_error(data):
+def test_a_callback_that_stops_before_the_end_of_the_first_epoch_raises(data):
     def stop(net, **kwargs):
         raise KeyboardInterrupt
 
@@ -95,7 +95,7 @@ class Recorder:
 
 
 class InterruptedRecorder(Recorder):
-    """Stands for a long evaluation of epoch `epoch` that Ctrl-C interrupts."""
+    """Simulates Ctrl-C during a long evaluation at the end of epoch `epoch`."""
 
     def __init__(self, epoch):
         super().__init__()
@@ -150,12 +150,12 @@ def test_a_callback_of_scikit_learn_that_returns_true_ends_the_training(add, dat
 
 @needs_sklearn_callbacks
 @both_ways
-def test_a_fit_leaves_no_callback_of_the_parameter_on_the_estimator(add, data):
+def test_callbacks_of_the_parameter_are_not_registered_after_the_fit(add, data):
     recorder = Recorder()
     clf = add(small(max_epochs=1), recorder).fit(*data)
-    handed_down = [recorder] if add is by_method else []
-    assert getattr(clf, "_skl_callbacks", []) == handed_down
-    assert hasattr(clf, "_skl_callbacks") == bool(handed_down)
+    registered = [recorder] if add is by_method else []
+    assert getattr(clf, "_skl_callbacks", []) == registered
+    assert hasattr(clf, "_skl_callbacks") == bool(registered)
     assert not {"_callback_fit_ctx", "_skl_callbacks_to_teardown"} & set(vars(clf))
 
 
@@ -274,11 +274,11 @@ def test_a_progress_bar_of_a_pipeline_shows_the_fit(data, capfd, monkeypatch):
     ],
     ids=["search", "pipeline"],
 )
-def test_a_progress_bar_of_a_fit_inside_a_meta_estimator_is_refused_by_name(wrap, data):
+def test_a_progress_bar_of_an_estimator_inside_a_meta_estimator_raises(wrap, data):
     from sklearn.callback import ProgressBar
 
     clf = small(max_epochs=1, callbacks=[ProgressBar()])
-    with pytest.raises(TypeError, match=r"callbacks has a ProgressBar, .* set_callbacks\("):
+    with pytest.raises(TypeError, match=r"callbacks contains a ProgressBar, .* set_callbacks\("):
         wrap(clf).fit(*data)
     assert not hasattr(clf, "net_")
 
@@ -305,7 +305,7 @@ def test_a_pickle_leaves_out_what_callbacks_stored_during_training(data):
     without = small(max_epochs=2).fit(*data)
     sizes = [len(pickle.dumps(clf)) for clf in (with_callbacks, without)]
     assert sizes[0] < sizes[1] + 1000
-    assert hasattr(scheduler, "lr_scheduler_")  # that of the caller is unchanged
+    assert hasattr(scheduler, "lr_scheduler_")  # the caller's callback is unchanged
     loaded = pickle.loads(pickle.dumps(with_callbacks))
     assert not hasattr(loaded.callbacks[0][1], "lr_scheduler_")
     assert loaded.fit(*data).n_iter_ == 2
@@ -339,7 +339,7 @@ def test_the_progress_bar_is_closed_after_an_error(capsys, monkeypatch):
         if len(net.history) == 2:
             raise ZeroDivisionError
 
-    # The traceback keeps the bar alive, whose deletion would close it, too.
+    # The traceback keeps a reference to the bar, because deleting the bar would close it, too.
     with pytest.raises(ZeroDivisionError) as error:
         small(verbose=1, callbacks=[Hook(on_epoch_end=fail)]).fit(*bumps(20))
     assert closed == [1], error

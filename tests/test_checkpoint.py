@@ -20,14 +20,14 @@ from sklearn_cls._persistence import checkpoint
 from sklearn_cls._training.divergence import DivergenceError
 from tests.helpers import Hook, small, stop_after
 
-INTERVAL, SHARE = checkpoint.INTERVAL, checkpoint.SHARE
+INTERVAL, MAX_WRITE_FRACTION = checkpoint.INTERVAL, checkpoint.MAX_WRITE_FRACTION
 
 
 @pytest.fixture(autouse=True)
 def every_epoch(monkeypatch):
     """Write a checkpoint after every epoch, however short it is."""
     monkeypatch.setattr(checkpoint, "INTERVAL", 0.0)
-    monkeypatch.setattr(checkpoint, "SHARE", np.inf)
+    monkeypatch.setattr(checkpoint, "MAX_WRITE_FRACTION", np.inf)
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def weights(clf):
 
 
 def assert_equal(clf, other):
-    """Check that all losses and weights are equal bit by bit."""
+    """Check that all losses and weights are bitwise identical."""
     assert clf.loss_curve_ == other.loss_curve_
     ours, theirs = weights(clf), weights(other)
     assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
@@ -157,12 +157,12 @@ def test_ctrl_c_before_an_epoch_is_stored_leaves_a_model_to_continue_from(
     assert_equal(loaded.fit(*data, checkpoint=path), clf.fit(*data))
 
 
-def test_ctrl_c_while_a_checkpoint_is_written_keeps_the_one_before(data, path, monkeypatch):
+def test_ctrl_c_while_a_checkpoint_is_written_keeps_the_previous_one(data, path, monkeypatch):
     n_writes, fsync = [], os.fsync
 
     def interrupt(descriptor):
         n_writes.append(descriptor)
-        if len(n_writes) == 7:  # two for each file: its own, and that of its folder
+        if len(n_writes) == 7:  # two for each write: one for the file, one for its folder
             raise KeyboardInterrupt
         fsync(descriptor)
 
@@ -228,7 +228,7 @@ def test_a_fit_that_failed_after_its_last_epoch_resumes_without_training(data, p
     ],
     ids=["lr", "depth", "seed", "no seed", "max_epochs", "class_weight", "generator"],
 )
-def test_a_fit_with_other_parameters_is_refused(change, what, data, path):
+def test_a_fit_with_different_parameters_raises(change, what, data, path):
     crash(small(), data, path)
     before = path.read_bytes()
     with pytest.raises(ValueError, match=f"checkpoint' belongs to another fit, in which {what}"):
@@ -236,7 +236,7 @@ def test_a_fit_with_other_parameters_is_refused(change, what, data, path):
     assert path.read_bytes() == before
 
 
-def test_a_fit_to_other_data_is_refused(data, path):
+def test_a_fit_to_different_data_raises(data, path):
     X, y = data
     crash(small(), data, path)
     changed = X.copy()
@@ -256,7 +256,7 @@ def test_a_fit_resumes_with_the_same_data_of_another_type(data, path):
     assert_equal(clf, small().fit(*data))
 
 
-def test_a_fit_resumes_with_other_verbose_n_jobs_device_and_callbacks(data, path, capsys):
+def test_a_fit_resumes_with_different_verbose_n_jobs_device_and_callbacks(data, path, capsys):
     crash(small(depth=np.int64(2)), data, path)
     params = {"verbose": 1, "n_jobs": 1, "device": "cpu", "callbacks": [Callback()]}
     clf = small(**params).fit(*data, checkpoint=path)
@@ -275,7 +275,7 @@ def test_a_file_that_is_not_a_checkpoint_is_neither_loaded_nor_changed(data, pat
     assert path.exists()
 
 
-def test_a_flipped_bit_or_a_truncated_checkpoint_is_refused_as_damaged(data, path):
+def test_a_flipped_bit_or_a_truncated_checkpoint_raises(data, path):
     crash(small(), data, path)
     whole, start = path.read_bytes(), len(checkpoint.MAGIC)
     flipped = []
@@ -337,12 +337,12 @@ def test_a_missing_folder_raises_before_training(data, tmp_path):
     assert not hasattr(clf, "net_")
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="uses permissions of POSIX")
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX permissions")
 def test_a_read_only_folder_raises_before_training(data, fitted):
     is_root = os.geteuid() == 0
     with TemporaryDirectory() as folder:
         path = Path(folder) / "file"
-        small(max_epochs=1).fit(*data, checkpoint=path)  # imports what is needed as another user
+        small(max_epochs=1).fit(*data, checkpoint=path)  # imports modules as this user
         os.chmod(folder, 0o555)
         try:
             if is_root:
@@ -362,7 +362,7 @@ def test_a_disk_that_is_full_for_some_epochs_gives_one_warning(data, path, monke
 
     def fill_up(descriptor):
         n_calls.append(descriptor)
-        if 4 < len(n_calls) < 9:  # two for each file: its own, and that of its folder
+        if 4 < len(n_calls) < 9:  # two for each write: one for the file, one for its folder
             raise OSError(28, "No space left on device")
         original(descriptor)
 
@@ -426,7 +426,7 @@ def test_checkpoints_are_written_at_most_every_5_seconds_and_take_5_percent_of_t
         spend(write_seconds)
 
     monkeypatch.setattr(checkpoint, "INTERVAL", INTERVAL)
-    monkeypatch.setattr(checkpoint, "SHARE", SHARE)
+    monkeypatch.setattr(checkpoint, "MAX_WRITE_FRACTION", MAX_WRITE_FRACTION)
     monkeypatch.setattr(checkpoint, "write_checkpoint", write)
     monkeypatch.setattr("sklearn_cls._persistence.checkpoint.time.monotonic", lambda: clock[0])
     hook = Hook(on_epoch_begin=lambda net, **kwargs: spend(epoch_seconds))
@@ -444,7 +444,7 @@ def test_20000_epochs_are_stored(data, path):
     assert clf.fit(*data, checkpoint=path).n_iter_ == 20_002
 
 
-def test_what_callbacks_record_and_remember_is_restored(data, path):
+def test_values_and_attributes_of_callbacks_are_restored(data, path):
     class Counter(Callback):
         def initialize(self):
             self.n_, self.sums_, self.function_, self.without_underscore = 0, np.zeros(2), len, 0
@@ -458,7 +458,7 @@ def test_what_callbacks_record_and_remember_is_restored(data, path):
             self.batches_ = {"n": [*self.batches_["n"], (self.n_, True)], "last": torch.ones(1)}
             net.history.record("n", self.n_)
             net.history.record("text", "x" * 10_000)
-            net.history.record("scalar of NumPy", self.sums_[1])
+            net.history.record("NumPy scalar", self.sums_[1])
             net.history.record("big", 2**70)
             net.history.record("object", self)
 
@@ -467,7 +467,7 @@ def test_what_callbacks_record_and_remember_is_restored(data, path):
     clf = small(callbacks=[counter]).fit(*data, checkpoint=path)
     assert clf.history_["n"] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert clf.history_["text"] == ["x" * 10_000] * 8
-    assert clf.history_["scalar of NumPy"] == [0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0]
+    assert clf.history_["NumPy scalar"] == [0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0]
     assert clf.history_["big"] == [2**70] * 8
     assert clf.history_["object"] == [None] * 4 + [counter] * 4
     assert counter.sums_.tolist() == [8.0, 4.0]

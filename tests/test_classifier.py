@@ -93,7 +93,7 @@ def test_sequences_may_be_longer_than_in_fit_unless_positions_are_learned(fitted
     longer = np.concatenate([data[0], np.zeros((60, 40, 2), np.float32)], axis=1)
     assert (fitted.predict(longer) == data[1]).mean() > 0.7
     clf = small(positions="learned", max_epochs=1).fit(*data)
-    with pytest.raises(ValueError, match=r"60 steps, but positions='learned' .*first 20 only"):
+    with pytest.raises(ValueError, match=r"60 steps, but positions='learned' .*only the first 20"):
         clf.predict(longer)
 
 
@@ -122,7 +122,7 @@ def test_without_positions_the_order_of_the_steps_does_not_matter(data):
     assert np.allclose(clf.predict_proba(X), clf.predict_proba(X[:, ::-1]), atol=1e-5)
 
 
-def test_the_random_strategy_repeats_its_predictions(data):
+def test_predictions_of_the_random_strategy_are_repeatable(data):
     clf = small(cls_strategy="random", max_epochs=2).fit(*data)
     assert np.array_equal(clf.predict_proba(data[0]), clf.predict_proba(data[0]))
 
@@ -208,7 +208,7 @@ def test_predicted_labels_are_those_of_y(labels, data):
     assert set(clf.predict(data[0])) <= set(labels)
 
 
-def test_column_names_are_remembered_and_embeddings_have_names(data):
+def test_column_names_are_stored_and_embeddings_have_names(data):
     frame = pd.DataFrame(data[0][:, :, 0], columns=[f"t{i}" for i in range(20)])
     clf = small(max_epochs=1).fit(frame, data[1])
     assert clf.feature_names_in_.tolist() == list(frame.columns)
@@ -260,7 +260,7 @@ def test_a_random_state_instance_advances(data):
 
 
 @pytest.mark.parametrize("random_state", [None, 0])
-def test_fit_leaves_the_generators_and_threads_of_the_caller_alone(random_state, data):
+def test_fit_does_not_change_the_generators_and_threads_of_the_caller(random_state, data):
     torch.set_num_threads(2)
     numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002 - the legacy one is the global one
     torch_state = torch.get_rng_state()
@@ -307,7 +307,7 @@ def test_balanced_class_weights_are_inversely_proportional_to_the_frequencies():
 
 
 @pytest.mark.parametrize("class_weight", [None, "balanced"])
-def test_a_sequence_of_weight_0_has_no_influence(class_weight, data):
+def test_a_sequence_with_weight_0_has_no_influence(class_weight, data):
     X, y = data
     keep = np.arange(60) % 3 > 0
     extreme = X.copy()
@@ -381,7 +381,7 @@ def test_warm_start_continues_from_the_weights(data):
         ({"depth": 3}, None, None, "depth=3, but the fitted network has 2; .* warm_start=False"),
         ({"patch_size": 4}, None, None, "patch_size=4, but the fitted network has 1; restore "),
         ({}, np.zeros((60, 20, 3)), None, "X has 3 features, but .* expecting 2 features"),
-        ({}, None, np.zeros(60, int), "y has 1 class of positive weight"),
+        ({}, None, np.zeros(60, int), "y has 1 class with positive weight"),
         (
             {}, None, np.arange(60) % 3,
             r"y has classes \[2\], but the classes .* are \[0, 1\]; .* fit with warm_start=False",
@@ -440,7 +440,7 @@ def test_partial_fit_with_class_weights_needs_a_positive_weight_in_each_part(dat
     X, y = data
     clf = small(class_weight={1: 1e-9}).partial_fit(X, y, classes=[0, 1])
     assert np.isfinite(clf.partial_fit(X[y == 0], y[y == 0]).predict_proba(X)).all()
-    with pytest.raises(ValueError, match="y has no classes of positive weight"):
+    with pytest.raises(ValueError, match="y has 0 classes with positive weight"):
         clf.set_params(class_weight={1: 0}).partial_fit(X[y == 1], y[y == 1])
     with pytest.raises(ValueError, match=r"class_weight='balanced' needs .*; pass a dict"):
         small(class_weight="balanced").partial_fit(X, y)
@@ -513,13 +513,13 @@ def test_device_may_be_a_torch_device(data):
     [
         (None, None, None, "requires y to be passed, but the target y is None"),
         (np.zeros(59), None, None, r"inconsistent numbers of samples: \[60, 59\]"),
-        (np.zeros(60), None, None, "y has 1 class of positive weight"),
+        (np.zeros(60), None, None, "y has 1 class with positive weight"),
         (np.linspace(0, 1, 60), None, None, "Unknown label type: continuous"),
         ("y", np.full(60, -1.0), None, "Negative values .* `sample_weight`"),
         ("y", np.ones(59), None, "sample_weight.shape"),
-        ("y", np.arange(60) % 2 == 0, None, "y has 1 class of positive weight"),
+        ("y", np.arange(60) % 2 == 0, None, "y has 1 class with positive weight"),
         ("y", None, {0: 1, "a": 2}, r"class_weight has classes \['a'\], .* classes \[0, 1\]"),
-        ("y", None, {0: 1, 1: -2}, r"class_weight must be finite .* got -2 for class 1"),
+        ("y", None, {0: 1, 1: -2}, r"class_weight values must be finite .* got -2 for class 1"),
     ],
 )
 def test_fit_raises_for_invalid_targets_and_weights(y, weight, class_weight, message, data):
@@ -531,7 +531,7 @@ def test_fit_raises_for_invalid_targets_and_weights(y, weight, class_weight, mes
 def test_early_stopping_needs_two_sequences_of_each_class():
     X, y = bumps(n=10)
     y[0] = 2
-    with pytest.raises(ValueError, match=r"early_stopping=True can't hold out .*least populated"):
+    with pytest.raises(ValueError, match=r"early_stopping=True cannot hold out .*least populated"):
         small(early_stopping=True).fit(X, y)
 
 
@@ -564,7 +564,7 @@ def test_a_failed_fit_leaves_the_estimator_unchanged(method, failure, fitted, da
     assert np.array_equal(clf.predict_proba(data[0]), fitted.predict_proba(data[0]))
 
 
-def test_valid_data_cause_no_warning(data):
+def test_valid_data_give_no_warning(data):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         small(max_epochs=1).fit(*data).predict(data[0])
@@ -641,7 +641,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def new_process(fitted, tmp_path_factory):
-    """Return what a new process reports that imports the package, loads a model and fits one."""
+    """Return the report of a new process that imports the package, loads a model and fits one."""
     path = tmp_path_factory.mktemp("model") / "model.joblib"
     joblib.dump(fitted, path)
     command = [sys.executable, "-W", "error", "-c", NEW_PROCESS, path]
@@ -656,11 +656,11 @@ def test_a_hidden_progress_bar_starts_no_thread(new_process):
     assert new_process["threads"] == ["MainThread"]
 
 
-def test_a_loaded_model_predicts_the_same_bits_in_a_new_process(new_process, fitted, data):
+def test_a_loaded_model_is_bitwise_identical_in_a_new_process(new_process, fitted, data):
     assert new_process["loaded"] == fitted.predict_proba(data[0]).tobytes().hex()
 
 
-def test_a_fit_in_a_new_process_gives_the_same_bits(new_process, data):
+def test_a_fit_in_a_new_process_is_bitwise_identical(new_process, data):
     clf = small(dropout=0.3, cls_strategy="random").fit(*data)
     assert new_process["fitted"] == clf.predict_proba(data[0]).tobytes().hex()
 
@@ -682,7 +682,7 @@ def test_every_parameter_is_validated():
     assert names == set(CLSTransformerClassifier().get_params())
 
 
-def test_checkpoint_is_no_sample_metadata():
+def test_checkpoint_is_not_sample_metadata():
     with sklearn.config_context(enable_metadata_routing=True):
         small().set_fit_request(sample_weight=True)
         with pytest.raises(TypeError, match="checkpoint"):

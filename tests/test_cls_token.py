@@ -11,7 +11,7 @@ def test_only_the_learned_token_is_trained():
         assert len(list(CLSToken(strategy, 8, seed=0).parameters())) == (strategy == "learned")
 
 
-def test_initial_values():
+def test_initial_values_of_the_token():
     values = {s: CLSToken(s, 10_000, seed=0).value for s in CLS_STRATEGIES}
     assert values["learned"].std().item() == pytest.approx(0.02, rel=0.05)
     assert (values["zeros"] == 0).all()
@@ -22,7 +22,7 @@ def test_initial_values():
 
 
 @pytest.mark.parametrize("strategy", ["learned", "fixed", "random"])
-def test_the_seed_decides_the_value(strategy):
+def test_the_seed_determines_the_value(strategy):
     before = torch.get_rng_state()
     value = CLSToken(strategy, 8, seed=0).value
     assert torch.equal(torch.get_rng_state(), before)  # the global generator is not used

@@ -19,13 +19,13 @@ from tests.helpers import Hook, bumps, small
 ROOT = Path(__file__).parent.parent
 
 
-def test_predictions_in_eight_threads_equal_those_made_one_by_one(capsys, monkeypatch):
+def test_predictions_in_eight_threads_equal_those_made_one_at_a_time(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["predict_together", "--predictions", "300"])
     assert predict_together.main() == 0
     assert "300 of 300 predictions are equal" in capsys.readouterr().out
 
 
-def test_fits_in_four_threads_equal_those_made_one_by_one(data):
+def test_fits_in_four_threads_equal_those_made_one_at_a_time(data):
     X, y = data
     params = [
         {}, {"cls_strategy": "random", "dropout": 0.3, "random_state": 1},
@@ -58,7 +58,7 @@ def settings_in_a_new_thread():
     return seen[0]
 
 
-def test_fit_and_predict_change_no_setting_that_other_threads_see(data, monkeypatch):
+def test_fit_and_predict_do_not_change_the_settings_of_other_threads(data, monkeypatch):
     during, forward = [], CLSEncoder.forward
 
     def record(*args, **kwargs):
@@ -116,7 +116,7 @@ def predict_and_fit(clf, X, y, results):
 @pytest.mark.parametrize(
     "method", ["fork", "spawn", pytest.param("forkserver", marks=pytest.mark.slow)]
 )
-def test_a_child_process_predicts_and_fits_the_same(method, fitted, data):
+def test_predictions_and_fits_are_the_same_in_a_child_process(method, fitted, data):
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"this system has no start method {method!r}")
     X, y = data

@@ -10,7 +10,7 @@ import torch
 from sklearn_cls._torch import contention
 from sklearn_cls._torch.threads import torch_threads
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads the accounts of Linux")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 
 
 def n_system_threads():
@@ -37,7 +37,7 @@ def test_idle_threads_exist_during_contention_only(monkeypatch):
         time.sleep(0.1)
         alone = n_system_threads()
         is_contended.set()
-        # One idle thread, and the one that OpenMP creates for it.
+        # There are one idle thread and the thread that OpenMP creates for it.
         assert wait_until(lambda: n_system_threads() >= alone + 2)
         is_contended.clear()
         assert wait_until(lambda: n_system_threads() == alone)
@@ -46,7 +46,7 @@ def test_idle_threads_exist_during_contention_only(monkeypatch):
     assert wait_until(lambda: n_system_threads() < alone + 1)
 
 
-def test_one_thread_and_a_gpu_are_not_watched(monkeypatch):
+def test_contention_is_not_watched_with_one_thread_or_on_a_gpu(monkeypatch):
     watched = []
     monkeypatch.setattr(contention, "_watch", lambda *args: watched.append(args))
     for n_threads in (1, None):
@@ -72,7 +72,7 @@ def test_idle_threads_end_if_one_of_them_cannot_start(monkeypatch):
     assert threading.active_count() == n_before
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/schedstat"), reason="the kernel reports no wait")
+@pytest.mark.skipif(not os.path.exists("/proc/self/schedstat"), reason="needs scheduler statistics")
 def test_run_queue_wait_grows_while_two_threads_share_a_core():
     before = contention.run_queue_wait()
     core = min(os.sched_getaffinity(0))

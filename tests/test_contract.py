@@ -7,14 +7,14 @@ from tests.helpers import small
 
 EXPECTED_FAILURES = {
     "check_sample_weight_equivalence_on_dense_data": (
-        "weights and repeated sequences are equal in expectation, but not in float32 mini-batches"
+        "weights and repeated sequences are equivalent in expectation, but not in mini-batches"
     ),
 }
-# Few, large batches: a check must not take longer than it has to.
+# Few and large batches keep the checks fast.
 PARAMS = {"max_epochs": 8, "batch_size": 32, "lr": 2e-2, "depth": 1}
 
 
-@pytest.mark.filterwarnings("default")  # the checks cause warnings of their own
+@pytest.mark.filterwarnings("default")  # some checks cause warnings
 @parametrize_with_checks(
     [small(**PARAMS), small(**PARAMS, cls_strategy="random"), small(**PARAMS, pooling="attention")],
     expected_failed_checks=lambda _: EXPECTED_FAILURES,

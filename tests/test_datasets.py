@@ -96,7 +96,7 @@ def test_ts_may_have_labels_in_latin_1(ts):
         ("", "no sequences after @data"),
     ],
 )
-def test_malformed_ts_line_raises_with_its_number(ts, data, message):
+def test_malformed_ts_line_raises_with_the_line_number(ts, data, message):
     with pytest.raises(ValueError, match=message):
         datasets.load_ts(ts(data))
 
@@ -156,7 +156,7 @@ def test_array_and_list_with_channels_first_give_the_same_predictions(fitted, da
 
 
 @pytest.mark.parametrize("rule", datasets.RULES)
-def test_generated_sequences_have_four_classes_and_repeat(rule):
+def test_generated_sequences_have_four_classes_and_are_repeatable(rule):
     X, y = datasets.make_sequences(rule, 400, n_steps=12, random_state=0)
     assert X.shape[:2] == (400, 12)
     assert X.dtype == np.float32

@@ -27,20 +27,20 @@ def test_auto_is_the_cpu_without_cuda(monkeypatch):
 
 def test_workers_take_cuda_devices_in_turn(two_gpus, monkeypatch):
     taken = []
-    for number in range(4):
-        monkeypatch.setattr("sklearn_cls._torch.device.worker_index", lambda number=number: number)
+    for index in range(4):
+        monkeypatch.setattr("sklearn_cls._torch.device.worker_index", lambda index=index: index)
         taken += [str(resolve_device(device)) for device in ("auto", "cuda")]
         assert str(resolve_device("cuda:1")) == "cuda:1"
     assert taken == ["cuda:0", "cuda:0", "cuda:1", "cuda:1"] * 2
 
 
-def test_a_cuda_device_that_does_not_exist_is_an_error(two_gpus):
+def test_a_cuda_device_that_does_not_exist_raises(two_gpus):
     with pytest.raises(ValueError, match=r"device='cuda:2' is not available.* finds 2 CUDA"):
         resolve_device("cuda:2")
 
 
 def process_and_worker_index(folder):
-    """Return the process id and the worker number, as soon as two workers have called this."""
+    """Return the process id and the worker index, after two workers have called this."""
     (folder / str(os.getpid())).touch()
     end = time.monotonic() + 60
     while len(list(folder.iterdir())) < 2 and time.monotonic() < end:
@@ -48,18 +48,18 @@ def process_and_worker_index(folder):
     return os.getpid(), worker_index()
 
 
-def test_the_workers_of_a_pool_have_consecutive_numbers(tmp_path):
+def test_the_workers_of_a_pool_have_consecutive_indices(tmp_path):
     call = delayed(process_and_worker_index)
-    (pid_1, number_1), (pid_2, number_2) = Parallel(n_jobs=2)(call(tmp_path) for _ in range(2))
+    (pid_1, index_1), (pid_2, index_2) = Parallel(n_jobs=2)(call(tmp_path) for _ in range(2))
     assert pid_1 != pid_2
-    assert abs(number_1 - number_2) == 1
+    assert abs(index_1 - index_2) == 1
 
 
-def test_the_main_process_has_number_0():
+def test_the_main_process_has_index_0():
     assert worker_index() == 0
 
 
-def test_a_device_that_is_not_available_becomes_the_cpu_with_a_warning():
+def test_a_device_that_is_not_available_is_replaced_by_the_cpu_with_a_warning():
     with pytest.warns(UserWarning, match="device='cuda:99', which is not available here"):
         assert device_or_cpu("cuda:99") == torch.device("cpu")
     assert device_or_cpu("cpu") == torch.device("cpu")
@@ -76,7 +76,7 @@ def test_precision_is_the_dtype_of_matrix_products_on_the_cpu(precision, dtype):
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_gradients_are_enabled_for_a_while(mode):
+def test_gradients_are_enabled_in_the_context_only(mode):
     with mode():
         with gradients_enabled():
             assert torch.ones(1, requires_grad=True).mul(2).requires_grad

@@ -1,4 +1,4 @@
-"""The figures: what they draw, read from their artists, and that they render."""
+"""The figures: they render, and their artists show the right values."""
 
 import subprocess
 import sys
@@ -59,7 +59,7 @@ def legend_of(display):
 # All displays
 
 
-def test_import_does_not_import_matplotlib_skorch_and_model_selection():
+def test_the_package_does_not_import_matplotlib_skorch_or_model_selection():
     code = (
         "import sys, sklearn_cls; "
         "print({'matplotlib', 'skorch', 'sklearn.model_selection'} & set(sys.modules))"
@@ -74,7 +74,7 @@ DISPLAYS = [CLSAttentionDisplay, EmbeddingDisplay, StrategyDisplay, TrainingDisp
 @pytest.mark.parametrize("display", DISPLAYS)
 def test_missing_matplotlib_raises_with_a_hint_to_install_it(display, fitted, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    # The error comes before X is used.
+    # The error is raised before X is used.
     args = (None,) if display in (CLSAttentionDisplay, EmbeddingDisplay) else ()
     message = rf"{display.__name__}.from_estimator requires .* `pip install"
     with pytest.raises(ImportError, match=message):
@@ -107,7 +107,7 @@ def test_given_axes_are_used_without_pyplot(fitted, stopped, data):
     assert display.axes_.shape == (3, 1)
 
 
-def test_number_of_axes_other_than_one_or_that_of_panels_raises(fitted, data):
+def test_invalid_number_of_axes_raises(fitted, data):
     X = data[0][:2]
     axes = Figure().subplots(1, 2)
     display = CLSAttentionDisplay.from_estimator(fitted, X, ax=axes)
@@ -333,7 +333,7 @@ def test_invalid_arguments_of_attention_raise(fitted, data):
 # EmbeddingDisplay
 
 
-def test_unseen_sequences_are_hollow_and_do_not_change_the_plane(fitted, data):
+def test_unseen_sequences_are_hollow_and_do_not_change_the_projection(fitted, data):
     X, y = data
     X_unseen, y_unseen = bumps(n=30, seed=1)
     display = EmbeddingDisplay.from_estimator(fitted, X, y, X_unseen=X_unseen, y_unseen=y_unseen)
@@ -363,7 +363,7 @@ def test_missing_labels_are_predicted(fitted, data):
 
 
 class Joint(BaseEstimator):
-    """A reducer without `transform`, as TSNE."""
+    """A reducer without `transform`, like TSNE."""
 
     def fit_transform(self, X, y=None):
         assert y is None

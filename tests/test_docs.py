@@ -1,4 +1,4 @@
-"""Where diagrams of estimators link to; the links between pages are checked in a browser."""
+"""The documentation: its links, numbers and messages. `docs/check_pages.py` checks the pages."""
 
 import ast
 import html
@@ -24,7 +24,7 @@ PAGE = "generated/sklearn_cls.CLSTransformerClassifier.html"
 
 
 def pages():
-    """Return the pages that autosummary makes of docs/api.rst."""
+    """Return the pages that autosummary generates from docs/api.rst."""
     module = None
     for line in (DOCS / "api.rst").read_text().splitlines():
         if match := re.match(r"\.\. (?:currentmodule|automodule):: (\S+)", line):
@@ -33,7 +33,7 @@ def pages():
             yield f"generated/{module}.{match[1]}.html"
 
 
-def test_every_example_has_its_place_and_ends_in_a_figure():
+def test_every_example_is_in_the_gallery_order_and_ends_with_a_figure():
     order = re.findall(r'"(plot_\w+\.py)"', (DOCS / "_sphinx.py").read_text())
     scripts = {path.name: path.read_text() for path in (DOCS / "examples").glob("plot_*.py")}
     assert sorted(order) == sorted(scripts)
@@ -46,7 +46,7 @@ def links(estimator):
     return [html.unescape(link) for link in re.findall(r'href="([^"]+)"', estimator._repr_html_())]
 
 
-def test_all_that_is_public_has_a_page():
+def test_every_public_name_has_a_page():
     public = {f"generated/sklearn_cls.{name}.html" for name in sklearn_cls.__all__}
     public |= {f"generated/sklearn_cls.datasets.{name}.html" for name in datasets.__all__}
     assert set(pages()) == public - {"generated/sklearn_cls.__version__.html"}
@@ -61,7 +61,7 @@ def test_the_diagram_links_to_a_page_that_exists(fitted, data):
 
 
 @pytest.mark.skipif(
-    parse_version(sklearn.__version__) < parse_version("1.8"), reason="scikit-learn has none"
+    parse_version(sklearn.__version__) < parse_version("1.8"), reason="needs scikit-learn 1.8"
 )
 def test_the_diagram_links_to_every_parameter():
     fragments = [unquote(link.partition("#:~:text=")[2]) for link in links(small())]
@@ -133,7 +133,7 @@ def test_readme_is_short():
 
 
 def messages_of_the_library():
-    """Return the constant parts of all strings in the source, one in a line."""
+    """Return the constant parts of all strings in the source, one per line."""
     parts = []
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -12,13 +12,13 @@ def make(p, seed=0):
 
 
 @pytest.mark.parametrize(("p", "rate"), [(0.1, 26 / 256), (0.5, 0.5), (0.9999, 255 / 256)])
-def test_the_rate_is_a_multiple_of_a_256th_and_the_mean_is_kept(p, rate):
-    y = make(p)(torch.full((1001, 1003), 2.0))  # the size is no multiple of 8
+def test_the_rate_is_rounded_to_256ths_and_the_mean_is_unchanged(p, rate):
+    y = make(p)(torch.full((1001, 1003), 2.0))  # the size is not a multiple of 8
     assert (y == 0).float().mean().item() == pytest.approx(rate, abs=0.002)
     assert sorted(y.unique().tolist()) == pytest.approx([0, 2 / (1 - rate)])
 
 
-def test_the_gradient_has_the_mask_of_the_value():
+def test_the_gradient_has_the_mask_of_the_output():
     x = torch.ones(1000, requires_grad=True)
     y = make(0.3)(x)
     y.sum().backward()

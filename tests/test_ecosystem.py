@@ -1,4 +1,4 @@
-"""The estimator inside the tools of scikit-learn; each test asserts a result."""
+"""The estimator in pipelines, searches and other tools of scikit-learn."""
 
 import numpy as np
 import pytest
@@ -82,7 +82,7 @@ def test_voting_averages_the_probabilities_of_its_estimators(data):
     assert np.allclose(voting.predict_proba(X), expected, atol=1e-6)
 
 
-def test_permutation_importance_finds_the_step_that_decides():
+def test_permutation_importance_finds_the_decisive_step():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(100, 8)), rng.integers(2, size=100)
     X[:, 5] += 4 * y
@@ -118,7 +118,7 @@ def test_the_html_representation_shows_every_parameter(fitted):
 
 
 def number_of_threads_of_a_large_fit():
-    """Return on how many threads a fit runs that would use all cores of this machine."""
+    """Return the number of threads of a fit that is large enough for all cores."""
     threads, n_sequences, d_model = [], 16, 128
     n_steps = (cpu_count() + 1) * ELEMENTS_PER_THREAD // (n_sequences * d_model)
     params = {"d_model": d_model, "depth": 1, "patch_size": 1, "max_epochs": 1, "augment": False}

@@ -24,14 +24,14 @@ def normal(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_inputs_are_standardised():
+def test_inputs_are_standardized():
     embedding, x = make(), normal(4, 30, 2)
     embedding.mean.copy_(torch.tensor([5.0, -1.0]))
     embedding.scale.copy_(torch.tensor([3.0, 0.5]))
     torch.testing.assert_close(embedding.standardize(x * embedding.scale + embedding.mean, None), x)
 
 
-def test_extreme_inputs_are_clipped_to_a_finite_network():
+def test_extreme_inputs_are_clipped_so_that_tokens_are_finite():
     x = torch.tensor([1e20, -1e20, torch.inf, 1.0]).view(1, 4, 1).expand(1, 4, 2)
     clipped = make().standardize(x, None)[0, :, 0]
     assert clipped.tolist() == [MAX_INPUT, -MAX_INPUT, MAX_INPUT, 1]
@@ -39,7 +39,7 @@ def test_extreme_inputs_are_clipped_to_a_finite_network():
         assert make(embedding=embedding).train()(x, None)[0].isfinite().all()
 
 
-def test_a_missing_value_is_imputed_by_the_training_mean():
+def test_a_missing_value_is_imputed_with_the_training_mean():
     embedding = make()
     embedding.mean.fill_(7.0)
     missing, mean = torch.full((1, 4, 2), 3.0), torch.full((1, 4, 2), 3.0)
@@ -60,7 +60,7 @@ def test_indicators_mark_missing_values_but_not_padding():
     assert not torch.allclose(*make(has_missing=True)(torch.stack([x[0], 0 * x[1]]), None)[0])
 
 
-def test_the_network_sees_instance_normalised_features():
+def test_instance_normalized_features_are_added_to_the_inputs():
     x = normal(3, 50, 2)
     inputs = make(use_instance_norm=True, has_missing=True).standardize(x, None)
     assert torch.equal(inputs[..., :2], x)
@@ -72,7 +72,7 @@ def test_the_network_sees_instance_normalised_features():
 def test_instance_norm_removes_mean_and_scale_of_the_known_values():
     x = normal(3, 50, 2)
     missing = torch.zeros_like(x, dtype=torch.bool)
-    missing[:, 45:] = True  # as padding
+    missing[:, 45:] = True  # like padding
     missing[0, 3, 1] = missing[1, 0, 0] = True
     normed = instance_norm(x.masked_fill(missing, torch.nan), missing)
     assert (normed[missing] == 0).all()
@@ -107,7 +107,7 @@ def test_the_last_patch_may_be_shorter(embedding, n_steps, n_tokens):
     assert is_padding is None
 
 
-def test_a_patch_is_padding_if_all_its_steps_are():
+def test_a_patch_is_padding_if_all_its_steps_are_padding():
     is_padding = torch.arange(7) >= torch.tensor([[7], [4], [3], [1]])
     _, is_padding = make(patch_size=3)(torch.zeros(4, 7, 2), is_padding)
     expected = [[False] * 3, [False, False, True], [False, True, True], [False, True, True]]
@@ -152,7 +152,7 @@ def test_sinusoids_are_cached_for_the_longest_training_sequence_within_a_limit()
     torch.testing.assert_close(short(x, None)[0], embedding(x, None)[0])
 
 
-def test_position_and_content_have_equal_magnitude_at_initialisation():
+def test_position_and_content_have_equal_magnitude_at_initialization():
     params = {"n_features": 3, "d_model": 64, "embedding": "conv", "patch_size": 4}
     x = normal(16, 200, 3)
     content = make(**params).train()(x, None)[0]
@@ -168,7 +168,7 @@ def test_dropout_acts_on_the_tokens_in_training():
     assert not dropped.all()
 
 
-def test_batch_norm_uses_the_statistics_of_what_is_not_padding():
+def test_batch_norm_uses_the_statistics_of_the_patches_that_are_not_padding():
     x = normal(3, 5, 4)
     is_padding = torch.arange(5) >= torch.tensor([[5], [2], [4]])
     ours, theirs = PatchBatchNorm(4).train(), torch.nn.BatchNorm1d(4, momentum=1.0).train()

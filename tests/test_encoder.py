@@ -16,14 +16,14 @@ TARGET = torch.tensor([0, 1, 2, 3, 0])
 
 
 def make_initial(**params):
-    """Return an encoder as it is initialised."""
+    """Return an encoder with its initial weights."""
     torch.manual_seed(0)
     defaults = {**SIZES, "dropout": 0.0, "embedding": "linear", "max_tokens": 11}
     return CLSEncoder(**{**defaults, **params})
 
 
 def make(**params):
-    """Return an encoder with noise on all parameters: initial biases of 0 would hide errors."""
+    """Return an encoder with noisy parameters, because initial biases of 0 would hide errors."""
     encoder = make_initial(**params)
     with torch.no_grad():
         for p in encoder.parameters():
@@ -32,7 +32,7 @@ def make(**params):
 
 
 def batch(padded=False, n_steps=11):
-    """Return 5 sequences and their padding, NaN where padded."""
+    """Return 5 sequences, padded with NaN, and their padding mask."""
     x = torch.randn(5, n_steps, 3, generator=torch.Generator().manual_seed(1))
     if not padded:
         return x, None
@@ -69,7 +69,7 @@ def test_cls_readout_equals_token_0_of_the_full_block(positions, padded):
 
 
 def test_cls_readout_has_the_dropout_of_the_full_block():
-    # Their masks differ, so that values can only agree on average.
+    # The dropout masks differ, so the outputs agree only on average.
     encoder = make(dropout=0.25).train()
     block, (z, _, _) = encoder.blocks[0], encoder.tokens(*batch())
     readout = torch.stack([block.cls_readout(z)[0] for _ in range(1500)])
@@ -117,7 +117,7 @@ def test_padding_changes_no_output(pooling, positions, embedding, patch_size):
 
 @pytest.mark.parametrize("pooling", ["mean", "max"])
 @pytest.mark.parametrize("positions", [None, "rope"])
-def test_mean_and_max_pool_the_normalised_tokens_without_cls(pooling, positions):
+def test_mean_and_max_pool_the_normalized_tokens_without_cls(pooling, positions):
     x, _ = batch()
     encoder = make(pooling=pooling, positions=positions).eval()
     assert not any("token" in name for name in encoder.state_dict())
@@ -237,11 +237,11 @@ def test_the_attention_of_a_patch_is_divided_evenly_among_its_steps():
     torch.testing.assert_close(encoder.cls_attention(x)[:, 0], expected)
 
 
-def test_a_zeros_token_attends_evenly_in_the_first_block_at_initialisation():
+def test_a_zeros_token_attends_uniformly_in_the_first_block_at_initialization():
     for strategy in ("zeros", "fixed"):
         weights = make_initial(cls_strategy=strategy).eval().cls_attention(batch()[0])[:, 0]
-        is_even = torch.allclose(weights, torch.full_like(weights, 1 / 11), atol=1e-3)
-        assert is_even == (strategy == "zeros")
+        is_uniform = torch.allclose(weights, torch.full_like(weights, 1 / 11), atol=1e-3)
+        assert is_uniform == (strategy == "zeros")
 
 
 @pytest.mark.parametrize("strategy", CLS_STRATEGIES)
@@ -275,7 +275,7 @@ def test_a_fixed_token_can_have_any_first_query_of_a_learned_one():
     assert torch.allclose(scores_of_steps(fixed), scores_of_steps(learned), atol=1e-4)
 
 
-def test_bfloat16_equals_float32_to_its_precision():
+def test_bfloat16_equals_float32_up_to_rounding():
     encoder = make(embedding="conv").eval()
     x, is_padding = batch(padded=True)
     with torch.autocast("cpu", torch.bfloat16):

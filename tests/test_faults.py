@@ -21,7 +21,7 @@ INDEPENDENT = {"embedding": "linear", "dropout": 0.0, "positions": "learned"}
 
 
 def limit_memory(monkeypatch, n_sequences):
-    """Let larger batches than `n_sequences` run out of memory; return a list of all batch sizes."""
+    """Let batches of more than `n_sequences` run out of memory; return a list of batch sizes."""
     sizes, embed, cls_attention = [], CLSEncoder.embed, CLSEncoder.cls_attention
 
     def limited(original):
@@ -75,7 +75,7 @@ def test_predictions_that_run_out_of_memory_are_computed_in_smaller_batches(fitt
         np.testing.assert_allclose(method(X), result, atol=1e-5)
 
 
-def test_one_sequence_that_is_too_large_for_the_memory_raises(fitted, data, monkeypatch):
+def test_a_sequence_that_does_not_fit_into_memory_raises(fitted, data, monkeypatch):
     limit_memory(monkeypatch, 0)
     clf = small()
     with pytest.raises(torch.OutOfMemoryError):
@@ -97,7 +97,7 @@ def test_divergence_names_the_epoch_and_leaves_the_estimator_unchanged(lr, max_e
     assert np.array_equal(clf.predict_proba(data[0]), before)
 
 
-def test_an_infinite_gradient_in_the_last_update_is_a_divergence(data):
+def test_an_infinite_gradient_in_the_last_update_raises_a_divergence_error(data):
     def spoil(net, named_parameters, **kwargs):
         if len(net.history) == 2 and len(net.history[-1]["batches"]) == 4:
             dict(named_parameters)["head.weight"].grad[0] = torch.inf
@@ -108,7 +108,7 @@ def test_an_infinite_gradient_in_the_last_update_is_a_divergence(data):
 
 @pytest.fixture
 def ctrl_c():
-    """Let SIGINT raise KeyboardInterrupt: processes in the background ignore it."""
+    """Let SIGINT raise KeyboardInterrupt, even in a background process, which ignores it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -140,7 +140,7 @@ def test_ctrl_c_in_any_batch_leaves_a_usable_model_or_raises(fails_in, ctrl_c, d
     assert np.allclose(clf.predict_proba(data[0]).sum(1), 1)
 
 
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer of POSIX")
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a POSIX timer")
 def test_an_interrupt_at_any_moment_leaves_a_usable_model_or_raises(data, tmp_path):
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -182,7 +182,7 @@ class KillWorker(Callback):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs a signal of POSIX")
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs a POSIX signal")
 def test_a_killed_worker_ends_the_search_and_the_next_search_works(data):
     callback = KillWorker(os.getpid())
     search = GridSearchCV(small(max_epochs=1), {"callbacks": [None, [callback]]}, cv=2, n_jobs=2)
@@ -192,7 +192,7 @@ def test_a_killed_worker_ends_the_search_and_the_next_search_works(data):
     assert not hasattr(search, "best_estimator_")
     search.set_params(param_grid={"depth": [1, 2]}).fit(*data)
     assert search.best_estimator_.n_iter_ == 1
-    assert threading.active_count() <= n_threads + 3  # joblib's pool has some of its own
+    assert threading.active_count() <= n_threads + 3  # joblib's pool has threads of its own
 
 
 @pytest.mark.parametrize(

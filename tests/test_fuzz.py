@@ -47,7 +47,7 @@ TINY = {"d_model": 8, "n_heads": 2, "dim_feedforward": 8, "depth": 1, "max_epoch
 WARNINGS = re.compile(
     "A column-vector y was passed|X does not have valid feature names|X has feature names, but"
     "|The number of unique classes is greater than 50%"
-    # Of huge sample weights and labels, before they are refused.
+    # NumPy gives these for huge sample weights and labels, before they are rejected.
     "|overflow encountered in multiply|invalid value encountered in (divide|cast|reduce)"
 )
 ERRORS = (ValueError, TypeError, InvalidParameterError, DivergenceError)
@@ -72,7 +72,7 @@ def arrays(draw, shape, is_invalid):
         bounds = {"min_value": -largest, "max_value": largest}
     if draw(st.booleans()):
         X = draw(hnp.arrays(dtype, shape, elements=hnp.from_dtype(dtype, **bounds)))
-    else:  # Usual data have an offset, a scale and no equal values.
+    else:  # Typical data have an offset, a scale and no equal values.
         rng = np.random.default_rng(draw(st.integers(0, 99)))
         X = rng.normal(draw(st.sampled_from([0, 9])), size=shape)
         if dtype.kind == "f" and dtype.itemsize > 2:

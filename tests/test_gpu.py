@@ -1,4 +1,4 @@
-"""Behaviour that only a CUDA device can show; skipped without one."""
+"""Tests that need a CUDA device; they are skipped without one."""
 
 import os
 import subprocess
@@ -37,7 +37,7 @@ def test_auto_device_is_cuda(data):
 
 
 @pytest.mark.parametrize("embedding", ["linear", "conv"])
-def test_a_pickle_from_cuda_predicts_the_same_where_there_is_none(embedding, tmp_path, data):
+def test_a_pickle_from_cuda_predicts_the_same_without_cuda(embedding, tmp_path, data):
     clf = small(device="cuda", precision="float32", embedding=embedding).fit(*data)
     joblib.dump(clf, tmp_path / "model.joblib")
     script = (
@@ -89,13 +89,13 @@ def test_same_random_state_same_probabilities_on_cuda(data):
     np.testing.assert_allclose(first, second, atol=1e-3)
 
 
-def test_a_fit_leaves_the_cuda_generator_of_the_caller_alone(data):
+def test_a_fit_does_not_change_the_cuda_generator_of_the_caller(data):
     before = torch.cuda.get_rng_state()
     small(device="cuda", cls_strategy="random", dropout=0.3, max_epochs=2).fit(*data)
     assert torch.equal(torch.cuda.get_rng_state(), before)
 
 
-def test_initial_weights_on_cuda_are_those_on_the_cpu(data):
+def test_initial_weights_are_the_same_on_cuda_and_on_the_cpu(data):
     cuda, cpu = (
         small(device=device, lr=1e-30, max_epochs=1).fit(*data).module_.head.weight.cpu()
         for device in ("cuda", "cpu")
@@ -104,7 +104,7 @@ def test_initial_weights_on_cuda_are_those_on_the_cpu(data):
 
 
 def test_training_data_are_cached_on_cuda():
-    dataset = SequenceDataset.unlabelled(read_sequences(bumps()[0]))
+    dataset = SequenceDataset.unlabeled(read_sequences(bumps()[0]))
     batches = Batches(dataset, 16, torch.device("cuda"))
     assert batches.device_cache.device.type == "cuda"
     inputs, y = next(iter(batches))
@@ -132,7 +132,7 @@ def test_out_of_memory_on_cuda_falls_back_to_micro_batches():
 
 def test_a_fit_on_cuda_resumes_from_its_checkpoint(data, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "INTERVAL", 0.0)
-    monkeypatch.setattr(checkpoint, "SHARE", np.inf)
+    monkeypatch.setattr(checkpoint, "MAX_WRITE_FRACTION", np.inf)
 
     def crash(net, **kwargs):
         if len(net.history) == 5:

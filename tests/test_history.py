@@ -23,7 +23,7 @@ def test_history_is_a_dict_of_lists_with_one_python_value_per_epoch(data):
     assert clf.loss_curve_ == clf.history_["train_loss"]
 
 
-def test_validation_is_recorded_with_early_stopping_only(data):
+def test_validation_scores_are_recorded_with_early_stopping_only(data):
     assert set(small(max_epochs=1).fit(*data).history_) == {
         "epoch", "train_loss", "lr", "dur", "train_loss_best"
     }  # fmt: skip

@@ -35,7 +35,7 @@ class Step:
         self.sizes.append(len(y))
         loss = fraction * (inputs["x"] @ self.weight * inputs["sample_weight"]).mean()
         loss.backward()
-        if len(y) > self.capacity:  # after the gradients: those of a failed try must not count
+        if len(y) > self.capacity:  # gradients of a failed attempt must not count
             raise torch.OutOfMemoryError
         return {"loss": loss.detach(), "y_pred": inputs["x"]}
 
@@ -57,7 +57,7 @@ def test_micro_batches_give_the_loss_gradient_and_output_of_the_whole_batch(capa
     torch.testing.assert_close(step.weight.grad, whole.weight.grad)
 
 
-def test_the_next_batch_starts_with_the_number_that_fitted():
+def test_the_next_batch_starts_with_the_number_that_fitted_into_memory():
     step = Step(3)
     _, n_micro_batches = step.run()
     step.sizes.clear()
@@ -65,7 +65,7 @@ def test_the_next_batch_starts_with_the_number_that_fitted():
     assert step.sizes == [1, 2, 2, 2]
 
 
-def test_a_single_sequence_that_does_not_fit_is_an_error():
+def test_a_single_sequence_that_does_not_fit_into_memory_raises():
     step = Step(0)
     with pytest.raises(torch.OutOfMemoryError):
         step.run()

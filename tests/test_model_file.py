@@ -47,7 +47,7 @@ VARIANTS = [
 
 
 @pytest.mark.parametrize("params", VARIANTS, ids=str)
-def test_a_loaded_model_predicts_the_same_bits(params, data, tmp_path):
+def test_predictions_of_a_loaded_model_are_bitwise_identical(params, data, tmp_path):
     X, y = data
     X = [x[: 12 + i % 9].copy() for i, x in enumerate(X)]
     X[3][4, 1] = np.nan
@@ -116,7 +116,7 @@ def test_feature_names_and_set_output_are_restored(data, tmp_path):
         loaded.predict(frame.rename(columns={"t0": "other"}))
 
 
-def test_a_warm_start_of_a_loaded_model_trains_as_that_of_the_saved_one(data, tmp_path):
+def test_a_warm_start_of_a_loaded_model_equals_that_of_the_saved_one(data, tmp_path):
     clf = small(warm_start=True).fit(*data)
     loaded = save_and_load(clf, tmp_path)
     assert np.array_equal(
@@ -203,7 +203,7 @@ def test_saving_an_unfitted_estimator_raises(tmp_path):
     ],
     ids=["complex", "NaN"],
 )
-def test_labels_that_would_change_are_not_saved(labels, message, fitted, tmp_path):
+def test_labels_that_cannot_be_restored_are_not_saved(labels, message, fitted, tmp_path):
     clf = pickle.loads(pickle.dumps(fitted))
     clf.classes_ = labels
     with pytest.raises(TypeError, match=message):
@@ -242,7 +242,7 @@ def test_a_table_of_format_1_loads_and_is_saved_in_format_2(tmp_path):
         assert clf.net_.n_epochs_trained == 3
 
 
-def test_another_activation_in_format_1_is_refused(tmp_path):
+def test_another_activation_in_format_1_raises(tmp_path):
     path = tmp_path / "model"
     path.write_bytes(FORMAT_1.read_bytes())
     changed(path, set_in("network", "activation", value="relu"))
@@ -317,7 +317,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("change", "message"), WRONG.values(), ids=WRONG)
-def test_inconsistent_files_are_refused_with_the_path_and_the_reason(change, message, path):
+def test_inconsistent_files_raise_with_the_path_and_the_reason(change, message, path):
     changed(path, change)
     with pytest.raises(ValueError, match=message) as error:
         CLSTransformerClassifier.load(path)
@@ -331,7 +331,7 @@ def test_a_large_max_tokens_does_not_allocate_memory(path, data):
     clf.predict(data[0])
 
 
-def test_a_thousand_blocks_are_refused_within_a_second(path):
+def test_a_thousand_blocks_raise_within_a_second(path):
     changed(path, set_in("network", "depth", value=1000))
     with safe_open(path, framework="pt") as file:
         document = json.loads(file.metadata()[DOCUMENT])
@@ -418,7 +418,7 @@ def test_no_invalid_file_runs_code_or_takes_a_second_or_200_mb(path, fitted, tmp
     header = json.dumps({"x": {"dtype": "U8", "shape": [claim], "data_offsets": [0, claim]}})
     (folder / "terabyte").write_bytes(len(header).to_bytes(8, "little") + header.encode())
     (folder / "long").write_bytes((2**62).to_bytes(8, "little") + whole[8:])
-    for kind in ("{},", "[],", "1.5,", "'a',"):  # the JSON that takes most memory per byte
+    for kind in ("{},", "[],", "1.5,", "'a',"):  # the JSON that takes the most memory per byte
         list_ = json.dumps({"__metadata__": {DOCUMENT: f"[{500_000 // len(kind) * kind}0]"}})
         content = list_.encode()
         (folder / f"bulk{kind[0]}").write_bytes(len(content).to_bytes(8, "little") + content)

@@ -1,4 +1,4 @@
-"""The training loop: updates, interrupts, augmented batches, seeds and threads."""
+"""The training loop: interrupts, augmented batches, seeds and threads."""
 
 import re
 from copy import deepcopy
@@ -52,7 +52,7 @@ def test_an_interrupt_warns_to_resume_from_a_checkpoint_that_holds_an_epoch(
     interval, data, monkeypatch, tmp_path
 ):
     monkeypatch.setattr(checkpoint, "INTERVAL", interval)
-    monkeypatch.setattr(checkpoint, "SHARE", np.inf)
+    monkeypatch.setattr(checkpoint, "MAX_WRITE_FRACTION", np.inf)
     interrupt_in_epoch(monkeypatch, 3)
     path, n_epochs = tmp_path / "checkpoint", []
     advice = f"checkpoint='{path}' to resume" if interval == 0 else "warm_start=True to continue"
@@ -114,7 +114,7 @@ def test_fit_ignores_the_default_dtype_of_the_caller(data):
     np.testing.assert_allclose(probabilities, expected, atol=0.2)
 
 
-def test_calls_that_continue_a_training_use_other_random_numbers(data):
+def test_calls_that_continue_training_use_different_random_numbers(data):
     def draws():
         batches, dropout_seeds, token_seeds, augmentation_seeds = [], [], [], []
 
@@ -183,7 +183,7 @@ def sequences_of(batches):
     return [x.numpy().tobytes() for inputs in batches for x in inputs["x"]]
 
 
-def test_sequences_are_augmented_anew_in_each_epoch_and_alike_for_one_seed(data):
+def test_sequences_are_augmented_anew_in_each_epoch_and_repeatably_with_a_seed(data):
     originals = {x.tobytes() for x in data[0]}
     first, second = map(sequences_of, inputs_by_epoch(small(max_epochs=2), data))
     assert len(first) == len(second) == 60

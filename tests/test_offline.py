@@ -1,4 +1,4 @@
-"""The package works offline: it never opens a socket."""
+"""The package works offline, without opening a socket."""
 
 import subprocess
 import sys

@@ -10,7 +10,7 @@ from tests.helpers import Hook, small
 
 
 def plain_training_loop(clf, X, y, n_epochs):
-    """Train as the documentation of `clf` describes it, in a plain loop without skorch."""
+    """Train as documented for `clf`, but in a plain loop without skorch."""
     start = small(**{**clf.get_params(), "lr": 1e-30, "max_epochs": 1}).fit(X, y)
     module = start.module_.train()
     optimizer = torch.optim.AdamW(
@@ -89,7 +89,7 @@ def test_biases_norms_positions_and_the_token_have_no_weight_decay(data):
     assert with_decay | without_decay == set(names.values())
 
 
-def test_a_module_names_its_matrices_without_weight_decay():
+def test_matrices_in_no_weight_decay_have_no_weight_decay():
     class Module(nn.Module):
         def __init__(self):
             super().__init__()

@@ -69,7 +69,7 @@ def test_rotation_keeps_the_dtype():
     assert rotate(torch.randn(3, 4).bfloat16(), rotary_tables(3, 4)).dtype == torch.bfloat16
 
 
-def test_tables_are_made_on_the_requested_device():
+def test_tables_are_created_on_the_requested_device():
     tokens = torch.empty(1, 5, 4, device="meta")
     assert sinusoidal_table(3, 4, "meta").is_meta
     assert all(table.is_meta for table in rotary_tables(3, 4, device="meta"))

@@ -65,7 +65,7 @@ def test_lists_hold_sequences_of_unequal_length(container):
     assert np.array_equal(sequences.pad(np.array([1, 0]))[1], X[0])
 
 
-def test_arrays_of_objects_series_nested_lists_and_frames_hold_sequences_too():
+def test_arrays_of_objects_series_nested_lists_and_frames_can_hold_sequences():
     X = [RNG.normal(size=t) for t in (3, 1, 5)]
     objects = np.empty(3, dtype=object)
     objects[:] = X
@@ -121,7 +121,7 @@ def test_values_of_a_memory_map_that_overflow_float32_raise(tmp_path):
         check(np.load(tmp_path / "X.npy", mmap_mode="r"))
 
 
-def test_the_users_data_are_not_changed():
+def test_the_data_of_the_user_are_not_changed():
     X, y = bumps()
     lists, before = list(X), X.copy()
     small().fit(X, y).predict(X)
@@ -163,7 +163,7 @@ def test_lengths_gaps_and_statistics_do_not_depend_on_the_size_of_chunks(monkeyp
 
 
 @pytest.mark.parametrize("kind", ["infinite", "missing"])
-def test_errors_count_sequences_across_chunks(kind, monkeypatch):
+def test_errors_give_the_index_of_the_sequence_in_x(kind, monkeypatch):
     monkeypatch.setattr("sklearn_cls._data.sequences.CHUNK_BYTES", 5 * 6 * 2 * 4)
     X = RNG.normal(size=(37, 6, 2))
     X[31] = np.inf if kind == "infinite" else np.nan
@@ -190,7 +190,7 @@ def test_mean_and_std_are_those_of_the_given_sequences():
     assert np.allclose([mean[0], std[0]], [X[15:].mean(), X[15:].std()])
 
 
-def test_a_feature_that_is_constant_but_for_rounding_has_standard_deviation_1():
+def test_a_feature_that_is_constant_up_to_rounding_has_standard_deviation_1():
     X = np.full((4, 5, 2), 1e6, dtype=np.float32)
     X[0, 0, 0] = np.nextafter(np.float32(1e6), np.float32(2e6))
     X[:, :, 1] += np.arange(5)
@@ -204,7 +204,7 @@ def test_a_single_value_is_the_mean_and_has_standard_deviation_1():
 
 
 @pytest.mark.parametrize("scale", [1e-45, 1e-38, 1e38])
-def test_sequences_at_the_ends_of_float32_can_be_learnt(scale):
+def test_sequences_at_the_limits_of_float32_can_be_learned(scale):
     X = np.random.default_rng(0).choice([-3.0, 0.0, 3.0], size=(20, 5, 1)) * scale
     mean, std = read_sequences(X).mean_and_std(np.arange(20))
     assert np.isfinite(mean).all()
@@ -239,7 +239,7 @@ def test_scales_differ_if_many_sequences_hardly_vary():
     assert differ([x[: 20 + i % 10] for i, x in enumerate(X)])
     X[:10, 3:6, 0] = np.nan
     assert differ(X)
-    X[:6, :, 0] = 0.1  # A feature that is constant in a sequence has no scale.
+    X[:6, :, 0] = 0.1  # A feature that is constant within a sequence does not count.
     assert not differ(X)
 
 
@@ -272,7 +272,7 @@ def test_scales_differ_independently_of_the_order_of_sequences():
         assert read_sequences(X).scales_differ(order)
 
 
-def test_scales_differ_looks_at_a_sample_of_the_given_sequences(monkeypatch):
+def test_scales_differ_uses_a_sample_of_the_given_sequences(monkeypatch):
     monkeypatch.setattr("sklearn_cls._data.sequences.MAX_SCALE_SEQUENCES", 40)
     X = np.random.default_rng(0).normal(size=(400, 30, 1))
     X[:200:2] *= 1e-3
@@ -372,7 +372,7 @@ def test_any_error_in_reading_x_is_a_value_or_type_error_that_names_it(X, error)
     assert type(caught.value) is error
 
 
-def test_a_lack_of_memory_is_not_an_error_about_x():
+def test_a_memory_error_is_raised_unchanged():
     with pytest.raises(MemoryError):
         check(OutOfMemory())
 
@@ -408,7 +408,7 @@ def test_fitted_on_a_univariate_list_2d_arrays_may_have_any_width():
     assert check(np.zeros((2, 5)), estimator, reset=False).lengths.tolist() == [5, 5]
 
 
-def test_fitting_on_other_kinds_of_x_forgets_the_names_of_columns():
+def test_fitting_on_an_array_discards_the_column_names():
     estimator = small()
     check(pd.DataFrame(np.zeros((4, 2)), columns=["a", "b"]), estimator)
     assert estimator.feature_names_in_.tolist() == ["a", "b"]
@@ -418,6 +418,6 @@ def test_fitting_on_other_kinds_of_x_forgets_the_names_of_columns():
 
 def test_learned_positions_limit_the_length():
     assert len(check([np.zeros(3), np.zeros(8)], max_length=8)) == 2
-    message = r"X\[1\] has 9 steps, but positions='learned' .* 8 only; .* shorten X\[1\]"
+    message = r"X\[1\] has 9 steps, but positions='learned' .* only the first 8; .* shorten X\[1\]"
     with pytest.raises(ValueError, match=message):
         check([np.zeros(3), np.zeros(9)], max_length=8)

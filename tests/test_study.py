@@ -174,7 +174,7 @@ def test_tuning_returns_a_learning_rate_between_two_that_are_not_better(
     assert len(calls) == 2 * n_tried  # folds
 
 
-def test_tuning_returns_the_middle_one_of_equal_learning_rates(study, monkeypatch):
+def test_tuning_returns_the_middle_learning_rate_if_all_are_equal(study, monkeypatch):
     monkeypatch.setattr(study, "score", lambda *args: 0.5)
     split = np.zeros((40, 8, 1)), np.arange(40) % 2, None, None
     assert study.tune(FIRST, "learned", split, 4, 2)[0] == study.MIDDLE_LR
@@ -292,7 +292,7 @@ def test_replications_are_compared_with_learned(tables):
     assert points["default", "order", "fixed"] == pytest.approx(0)
 
 
-def test_last_rows_of_zeros_are_differences_between_settings(tables):
+def test_last_rows_of_the_zeros_table_are_differences_between_settings(tables):
     def accuracy(setting, problem, arm, seed):
         gap = {FIRST: 0.1, "linear, depth 4": 0.04}.get(setting, 0)
         return 0.8 + 0.01 * (seed % 2) - gap * (arm == "zeros")

@@ -20,7 +20,7 @@ def sequences(n):
 
 
 def check(y, sample_weight=None, classes=None, n=None, class_weight=None, **kwargs):
-    """Return the classes and the data set of n sequences."""
+    """Return the classes and the dataset of n sequences."""
     n = len(y) if n is None else n
     estimator = small(class_weight=class_weight)
     return check_targets(estimator, sequences(n), y, sample_weight, classes, **kwargs)
@@ -46,7 +46,7 @@ def dataset(lengths, y):
     ],
     ids=lambda labels: str(np.asarray(labels).dtype),
 )
-def test_codes_count_the_sorted_labels(labels):
+def test_codes_are_indices_of_the_sorted_labels(labels):
     labels = np.asarray(labels)
     classes, data = check(labels[[2, 0, 1, 0]])
     assert classes.dtype == labels.dtype
@@ -61,7 +61,7 @@ def test_booleans_and_columns_are_labels():
         assert check(np.array([["a"], ["b"]]))[1].y.tolist() == [0, 1]
 
 
-def test_more_classes_than_half_of_the_sequences_are_warned_of_in_y_only():
+def test_many_unique_classes_give_a_warning_for_y_only():
     labels = np.arange(30)
     assert check_labels(labels, "classes").tolist() == labels.tolist()
     with pytest.warns(UserWarning, match="number of unique classes"):
@@ -86,7 +86,7 @@ def test_errors_about_labels_name_their_argument(labels, error, message, name):
         check_labels(labels, name)
 
 
-def test_y_must_be_there_and_as_long_as_x():
+def test_y_is_required_and_must_be_as_long_as_x():
     with pytest.raises(ValueError, match="requires y to be passed, but the target y is None"):
         check(None, n=2)
     with pytest.raises(ValueError, match=r"y: .*inconsistent numbers of samples: \[3, 2\]"):
@@ -96,7 +96,7 @@ def test_y_must_be_there_and_as_long_as_x():
 # Classes.
 
 
-def test_given_classes_may_be_more_than_those_of_y():
+def test_given_classes_may_include_others_than_those_of_y():
     classes, data = check(["b", "c", "b"], classes=["c", "a", "b"])
     assert classes.tolist() == ["a", "b", "c"]
     assert data.y.tolist() == [1, 2, 1]
@@ -113,7 +113,7 @@ def test_labels_that_are_not_in_the_given_classes_raise():
         check([0, 0.5], classes=[0, 1])
 
 
-def test_one_class_of_positive_weight_is_too_few():
+def test_fewer_than_two_classes_with_positive_weight_raise():
     message = r"y has 1 class with positive weight; .* the classes are \[0\]\."
     with pytest.raises(ValueError, match=message):
         check([0, 0])
@@ -125,7 +125,7 @@ def test_one_class_of_positive_weight_is_too_few():
         check([0, 1], class_weight={0: 0, 1: 0})
 
 
-def test_a_part_of_the_data_needs_one_of_two_classes():
+def test_a_part_of_the_data_may_have_a_single_class():
     classes, data = check([1, 1], classes=[0, 1], is_part=True)
     assert classes.tolist() == [0, 1]
     assert data.y.tolist() == [1, 1]
@@ -138,13 +138,13 @@ def test_a_part_of_the_data_needs_one_of_two_classes():
 # Weights.
 
 
-def test_without_weights_all_are_1():
+def test_weights_are_1_by_default():
     data = check(SIX)[1]
     assert data.weights.tolist() == [1] * 6
     assert data.weights.dtype == np.float32
 
 
-def test_weights_have_mean_1_and_sequences_of_weight_0_are_left_out():
+def test_weights_have_mean_1_and_sequences_with_weight_0_are_left_out():
     data = check(SIX, [1, 0, 3, 2, 0, 2])[1]
     assert data.indices.tolist() == [0, 2, 3, 5]
     assert data.y.tolist() == [0, 0, 1, 1]
@@ -165,7 +165,7 @@ def test_class_weights_multiply_sample_weights():
     assert data.weights.tolist() == [1, 1, 1, 1]
 
 
-def test_balanced_weights_count_the_sequences_of_positive_weight():
+def test_balanced_weights_count_the_sequences_with_positive_weight():
     data = check(SIX, [1, 1, 1, 1, 0, 1], class_weight="balanced")[1]
     assert np.allclose(data.weights, np.array([5 / 4, 5 / 6, 5 / 4, 5 / 6, 5 / 6]))
     weights = class_weights("balanced", np.array([0, 0, 2]), np.arange(4))
@@ -214,7 +214,7 @@ def test_very_large_weights_are_scaled_or_raise():
         check([0, 1, 1], np.full(3, 1e39), is_part=True)
 
 
-# The split for validation.
+# Validation split.
 
 
 def test_the_split_is_stratified_and_sorted_by_length():

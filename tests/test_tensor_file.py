@@ -30,7 +30,7 @@ def read(path):
         return file.document, file.tensors()
 
 
-def test_document_and_tensors_are_read_as_they_were_written(path):
+def test_document_and_tensors_are_restored(path):
     document, tensors = read(path)
     assert document == DOCUMENT
     assert tensors.keys() == TENSORS.keys()
@@ -107,7 +107,7 @@ def test_an_error_while_writing_leaves_the_old_file_and_no_temporary_file(
     assert os.listdir(path.parent) == ["file"]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="uses a limit of POSIX")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a POSIX resource limit")
 def test_a_full_disk_leaves_the_old_file_and_no_temporary_file(path):
     import resource
 
@@ -124,7 +124,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_temporary_file(path):
     assert os.listdir(path.parent) == ["file"]
 
 
-def test_a_truncated_file_is_refused(path):
+def test_a_truncated_file_raises(path):
     whole = path.read_bytes()
     for n in range(0, len(whole), 7):
         path.write_bytes(whole[:n])
@@ -132,7 +132,7 @@ def test_a_truncated_file_is_refused(path):
             read(path)
 
 
-def test_a_file_with_any_flipped_bit_is_refused(path):
+def test_a_file_with_any_flipped_bit_raises(path):
     whole = path.read_bytes()
     for i in range(8 * len(whole)):
         flipped = bytearray(whole)
@@ -169,7 +169,7 @@ def with_header(header, data=b""):
         (with_header({"__metadata__": {"sklearn_cls": "{}"}}), "SHA-256"),
     ],
 )  # fmt: skip
-def test_a_file_that_write_file_did_not_write_is_refused(content, message, tmp_path):
+def test_a_file_that_write_file_did_not_write_raises(content, message, tmp_path):
     path = tmp_path / "file"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message):

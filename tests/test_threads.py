@@ -38,7 +38,7 @@ def test_n_jobs_none_is_the_useful_number_of_threads(n_jobs, n_useful, n_threads
     assert type(resolve_n_threads(n_jobs, n_useful)) is int
 
 
-def test_negative_n_jobs_counts_cores_back_and_zero_raises(monkeypatch):
+def test_negative_n_jobs_counts_back_from_all_cores_and_zero_raises(monkeypatch):
     monkeypatch.setattr("joblib.cpu_count", lambda: 8)
     assert [resolve_n_threads(n_jobs, 1) for n_jobs in (-1, -2, -20)] == [8, 7, 1]
     with pytest.raises(ValueError, match="n_jobs must be None, a number of threads, or -1"):
@@ -94,7 +94,7 @@ def test_other_threads_keep_their_number_of_threads():
     assert seen == [1]
 
 
-def test_without_openmp_in_torch_the_number_of_the_process_is_set_and_restored(monkeypatch):
+def test_without_openmp_the_number_of_threads_of_the_process_is_set_and_restored(monkeypatch):
     monkeypatch.setattr("sklearn_cls._torch.threads.SET_OPENMP", None)
     with thread_local_num_threads(2):
         assert torch.get_num_threads() == 2

@@ -1,1 +1,1 @@
-"""Validation of sequences and labels, and the padded batches made of them."""
+"""Validation of sequences and labels, and the padded batches made from them."""

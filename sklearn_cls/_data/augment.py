@@ -59,14 +59,14 @@ def time_warp(x, lengths, generator):
     fraction = (time - before).unsqueeze(-1)
     warped = x_before.lerp(x_after, fraction)
     # A missing value cannot be interpolated. The nearer step is copied, whether it is missing or
-    # not, so that missing values stay as frequent as they were.
+    # not, so that the fraction of missing values stays the same.
     nearest = torch.where(fraction < 0.5, x_before, x_after)
     warped = torch.where(warped.isnan(), nearest, warped)
     return torch.where((step > last).unsqueeze(-1), x, warped)
 
 
 def cutmix(x, lengths, generator):
-    """Replace a segment of some sequences by the same steps of another sequence.
+    """Replace a segment of some sequences with the same steps of another sequence.
 
     Returns x (B, T, F), the permutation (B,) that maps each sequence to the one that its segment
     comes from, and the fraction (B,) of its steps that were replaced.
@@ -87,9 +87,10 @@ def cutmix(x, lengths, generator):
 
 
 def mix_labels(y, weight, permutation, replaced, n_classes):
-    """Return the soft labels (B, K) and the sample weights (B,) that belong to CutMix.
+    """Return the soft labels (B, K) and the sample weights (B,) of sequences mixed by CutMix.
 
-    The loss of the soft label, times the mixed weight, is the sum of the two weighted losses.
+    The loss of the soft label, multiplied by the mixed weight, is the sum of the losses of both
+    labels, each multiplied by its sample weight and its fraction of the steps.
     """
     own, other = (1 - replaced) * weight, replaced * weight[permutation]
     mixed = own + other

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from sklearn_cls._data.sequences import Sequences
 
 LENGTH_JITTER = 0.15  # relative noise on lengths, so that batches differ between epochs
-MAX_CACHE_FRACTION = 0.25  # largest fraction of the free GPU memory that the training data may take
+MAX_CACHE_FRACTION = 0.25  # maximum fraction of the free GPU memory for the training data
 # Steps of a prediction batch: few enough for the cache of a CPU core, enough to keep a GPU busy.
 STEPS_PER_BATCH, STEPS_PER_GPU_BATCH = 2**13, 2**17
 MIN_SHORT_SEQUENCES = 4  # smallest batch of short sequences, see `prediction_batch`
@@ -42,7 +42,7 @@ class SequenceDataset(Dataset):
     weights: np.ndarray
 
     @classmethod
-    def unlabelled(cls, sequences):
+    def unlabeled(cls, sequences):
         """Return a dataset of all sequences, with class code 0 and weight 1."""
         n = len(sequences)
         return cls(sequences, np.arange(n), np.zeros(n, dtype=int), np.ones(n, dtype=np.float32))
@@ -51,7 +51,7 @@ class SequenceDataset(Dataset):
         return len(self.indices)
 
     def __getitem__(self, i):
-        """Return ({"x": (T, F)}, class code), which skorch's callbacks expect of a dataset."""
+        """Return ({"x": (T, F)}, class code), the form that skorch's callbacks expect."""
         return {"x": self.sequences.pad(self.indices[[i]])[0]}, self.y[i]
 
     @property
@@ -66,7 +66,7 @@ class SequenceDataset(Dataset):
     def batch(self, i, device, device_cache=None):
         """Return the items `i` as inputs and class codes.
 
-        They are read from `device_cache`, all items padded on the device, if there is one.
+        They are read from `device_cache`, if given: all items, padded, on the device.
         """
         if device_cache is None:
             inputs = padded_batch(self.sequences, self.indices[i], device)
@@ -86,14 +86,14 @@ class Batches:
     ----------
     dataset : SequenceDataset
     batch_size : int
-        Largest number of sequences in a batch.
+        Maximum number of sequences in a batch.
     device : torch.device
     rng : numpy.random.Generator or None
         Shuffles the sequences in each epoch. None keeps their order.
     augmentation : callable or None
         Called as `augmentation(inputs, y, generator)`; returns the new inputs.
     generator : torch.Generator or None
-        Random numbers of the augmentation.
+        Random number generator of the augmentation.
     """
 
     dataset: SequenceDataset
@@ -152,7 +152,7 @@ class Batches:
 
 
 def shuffled_by_length(lengths, rng):
-    """Return a random order in which neighbours have similar lengths."""
+    """Return a random order in which neighbors have similar lengths."""
     order = rng.permutation(len(lengths))
     if lengths.min() == lengths.max():
         return order
@@ -161,7 +161,7 @@ def shuffled_by_length(lengths, rng):
 
 
 def free_memory(device):
-    """Return the free bytes of a CUDA device, and 0 for others, which need no cache."""
+    """Return the free bytes of a CUDA device, or 0 for other devices, which need no cache."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
 
 
@@ -200,7 +200,7 @@ def length_bucketed_batches(lengths, max_steps):
 def prediction_batch(sequences, indices, device):
     """Return a padded batch; fewer than 4 short sequences are repeated until there are 4.
 
-    Matrix products with 1 to 3 rows sum in a different order than larger ones, so without this the
+    Matrix products with 1 to 3 rows add in a different order than larger ones, so without this the
     result of a sequence would depend on how many are predicted with it. Long sequences agree up to
     float32 rounding only; repeating them would take too long.
     """

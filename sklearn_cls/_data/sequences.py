@@ -1,4 +1,4 @@
-"""Validation of X: arrays, data frames and lists become checked float32 sequences.
+"""Validation of X, which converts arrays, data frames and lists to float32 sequences.
 
 Every error about X is raised here.
 
@@ -15,11 +15,11 @@ from sklearn.utils.validation import check_array, validate_data
 
 from sklearn_cls._compat import check_feature_names
 
-CHUNK_BYTES = 8 * 2**20  # float32 data held in memory at a time in a pass over all sequences
+CHUNK_BYTES = 8 * 2**20  # of float32 data in memory at a time, in a pass over all sequences
 # Scales differ if, in more than 10 % of the sequences, the standard deviation of some feature is
-# below 1 % of its standard deviation over all sequences. Below 1e-6 of it, it is rounding error.
+# below 1 % of that over all sequences. If it is below 1e-6 of that, it is rounding error.
 SMALL_STD_FRACTION, SMALL_STD, RELATIVE_ROUNDING = 0.1, 0.01, 1e-6
-MAX_SCALE_SEQUENCES = 1000  # sequences that are compared, so that the check stays fast
+MAX_SCALE_SEQUENCES = 1000  # maximum number to compare, so that the check stays fast
 FLOAT32 = np.finfo(np.float32)
 
 
@@ -32,7 +32,7 @@ class Sequences:
     values : ndarray (n, T, F) or list of n float32 arrays (T_i, F)
         A memory map keeps its dtype and stays on disk; any other array is float32.
     lengths : ndarray of int, (n,)
-        Number of steps of each sequence. In an array, the steps after it are NaN.
+        Number of steps of each sequence. In an array, all later steps are NaN.
     has_gaps : ndarray of bool, (n,)
         Whether a value is missing within the sequence.
     """
@@ -126,9 +126,9 @@ def check_sequences(estimator, X, *, reset, max_length=None):
     """Check X and return it as `Sequences`.
 
     With `reset`, as in `fit`, the number and names of the features are stored in `estimator`;
-    otherwise X must agree with them. A 2-D X (n, T) is n univariate sequences. Its
-    `n_features_in_` is T, as scikit-learn counts columns, and otherwise F. `max_length` is the
-    largest number of steps that learned positions cover.
+    otherwise X must agree with them. A 2-D X (n, T) is n univariate sequences; its
+    `n_features_in_` is T, because scikit-learn counts columns. For any other X, it is F.
+    `max_length` is the maximum number of steps that learned positions cover.
     """
     # Values that overflow float32 become infinite here, and infinity raises an error.
     with errors_name_argument("X"), np.errstate(over="ignore"):
@@ -143,8 +143,8 @@ def check_sequences(estimator, X, *, reset, max_length=None):
     if max_length is not None and sequences.lengths.max() > max_length:
         i = int(sequences.lengths.argmax())
         raise ValueError(
-            f"X[{i}] has {sequences.lengths[i]} steps, but positions='learned' cover the first "
-            f"{max_length} only; fit with positions='sinusoidal' or 'rope', or shorten X[{i}]."
+            f"X[{i}] has {sequences.lengths[i]} steps, but positions='learned' covers only the "
+            f"first {max_length}; fit with positions='sinusoidal' or 'rope', or shorten X[{i}]."
         )
     return sequences
 
@@ -167,7 +167,7 @@ def errors_name_argument(argument):
 
 
 def reject_masked(values):
-    """Raise an error for a masked array, of which NumPy would use the values under the mask."""
+    """Raise an error for a masked array: NumPy would use the values under the mask."""
     if np.ma.is_masked(values):
         raise ValueError(
             "masked arrays are not supported; fill the masked values first, in X with NaN: "
@@ -176,7 +176,7 @@ def reject_masked(values):
 
 
 def _is_2d(X):
-    """Return whether X is neither a list of sequences nor has 3 or more dimensions."""
+    """Return whether X has at most 2 dimensions and is not a list of sequences."""
     if _is_list_of_sequences(X):
         return False
     return (X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim) < 3
@@ -248,7 +248,8 @@ def _check_dtype(dtype, name):
         )
     if dtype.kind not in "biufO":
         raise ValueError(
-            f"{name} has dtype {dtype}; sequences must be real numbers: encode text or dates."
+            f"{name} has dtype {dtype}; sequences must be real numbers: encode text or dates "
+            "as numbers."
         )
 
 
@@ -268,7 +269,7 @@ def _from_list(X):
         if values and x.shape[1] != values[0].shape[1]:
             raise ValueError(
                 f"X[{i}] has {x.shape[1]} features, but X[0] has {values[0].shape[1]}; every "
-                "sequence must have the shape (steps, features) with the same features."
+                "sequence must have shape (steps, features), with the same number of features."
             )
         values.append(x)
     has_gaps = np.array([np.isnan(x).any() for x in values])
@@ -353,7 +354,7 @@ def _from_array(values):
 def _check_n_features(estimator, n_features, reset):
     """Check the number of features of 3-D arrays and lists.
 
-    `validate_data` of scikit-learn would count the steps of a 3-D array.
+    scikit-learn's `validate_data` would take the steps of a 3-D array for features.
     """
     if reset:
         check_feature_names(estimator, None, reset=True)

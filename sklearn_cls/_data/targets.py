@@ -1,4 +1,4 @@
-"""Validation of y, `sample_weight`, `class_weight` and `classes`, and the split for validation.
+"""Validation of y, `sample_weight`, `class_weight` and `classes`, and the validation split.
 
 Every error about them is raised here.
 
@@ -19,7 +19,7 @@ from sklearn_cls._data.sequences import FLOAT32, errors_name_argument, reject_ma
 def check_targets(estimator, sequences, y, sample_weight, classes=None, *, is_part=False):
     """Return the classes and the dataset of the sequences with positive weight.
 
-    `classes` are all possible classes, by default those in y. `is_part` says that y is one part of
+    `classes` are all possible classes, by default those in y. `is_part` means that y is one part of
     the data, as in `partial_fit`: then it may have a single class, and the weights are not divided
     by their mean, because the mean of all parts is unknown.
     """
@@ -54,15 +54,15 @@ def check_labels(labels, name):
         reject_masked(labels)
         labels = column_or_1d(labels, warn=True)
         assert_all_finite(labels, input_name=name)
-        # Each class occurs once in `classes`. Scikit-learn would warn that this looks like a
-        # regression target, unless each is repeated.
+        # Each class occurs once in `classes`. Without the repetition, scikit-learn would warn that
+        # they look like regression targets.
         check_classification_targets(labels if name == "y" else np.repeat(labels, 2))
     return labels
 
 
 def _encode(estimator, y, labels):
     """Return the sorted classes in `labels` (K,) and the class codes of y (n,)."""
-    # Imported lazily: it takes as long as the rest of this package.
+    # Imported lazily: this import takes as long as that of the rest of the package.
     from sklearn.preprocessing import LabelEncoder
 
     with errors_name_argument("y"):
@@ -113,15 +113,15 @@ def _scale_weights(weights, is_part):
         weights = weights / weights.mean()
     if not weights.max() < FLOAT32.max:
         raise ValueError(
-            "sample_weight, times class_weight, has a value too large for float32; divide "
+            "sample_weight, multiplied by class_weight, has a value too large for float32; divide "
             "sample_weight by its mean."
         )
     return weights.astype(np.float32)
 
 
 def stratified_split(data, validation_fraction, seed):
-    """Return a training and a validation dataset with the classes in equal proportions."""
-    from sklearn.model_selection import train_test_split  # imported lazily, because it is slow
+    """Return a training and a validation dataset with the same class proportions."""
+    from sklearn.model_selection import train_test_split  # imported lazily: it is slow
 
     n_valid = max(int(np.ceil(validation_fraction * len(data))), len(np.unique(data.y)))
     try:

@@ -21,7 +21,7 @@ MAX_FEATURE_TICKS = 8
 
 
 class CLSAttentionDisplay:
-    """Sequences, and below each the attention of [CLS] to its steps.
+    """Attention of [CLS] to the steps of a few sequences, drawn below each sequence.
 
     It is recommended to use :meth:`from_estimator`. All parameters are stored as attributes.
 
@@ -96,7 +96,8 @@ class CLSAttentionDisplay:
             Classes of the sequences, shown in the titles beside the predicted ones.
 
         block : int or "all", default=-1
-            Encoder block, counted from 0, or from the last if negative; "all" draws one row each.
+            Encoder block, counted from 0, or from the last if negative; "all" draws one row of
+            panels for each block.
 
         heads : {"mean", "each"}, default="mean"
             Draw the mean over the heads as an area, or an image with one row per head.
@@ -117,7 +118,7 @@ class CLSAttentionDisplay:
         ------
         ValueError
             If X has more than 8 sequences, the block does not exist, or `pooling` is "mean" or
-            "max", which use no attention.
+            "max", which have no [CLS] token.
 
         NotFittedError
             If the estimator is not fitted.
@@ -137,7 +138,8 @@ class CLSAttentionDisplay:
             new figure is created.
 
         block : int or "all", default=-1
-            Encoder block, counted from 0, or from the last if negative; "all" draws one row each.
+            Encoder block, counted from 0, or from the last if negative; "all" draws one row of
+            panels for each block.
 
         heads : {"mean", "each"}, default="mean"
             Draw the mean over the heads as an area, or an image with one row per head.
@@ -231,7 +233,7 @@ def _read_estimator(estimator, X, y):
     """Return the sequences as drawn, their attention and their titles."""
     steps, classifier = steps_and_classifier(estimator)
     if hasattr(X, "__len__") and len(X) > MAX_SEQUENCES:
-        # A single sequence of shape (n_steps, n_features) gets the classifier's own error.
+        # A single sequence of shape (n_steps, n_features) raises the classifier's own error.
         classifier.predict(X[:1] if steps is None else steps.transform(X[:1]))
         _check_n_sequences(X, "X")
     X = X if steps is None else steps.transform(X)
@@ -301,12 +303,12 @@ def _draw_sequence(ax, x, limits, names):
         return []
     lines = []
     for values, name, color, dash in zip(x.T, names, COLORS, DASHES, strict=False):
-        # Without markers, a step between two missing ones would be invisible.
+        # Without markers, a single step between missing values would be invisible.
         lines += ax.plot(
             values, color=color, linestyle=dash, marker=".", markersize=4, lw=1.3, label=name
         )
     ticks = MaxNLocator(4).tick_values(low, high)
-    # No tick close to the lower third, where the ticks of the attention are.
+    # No tick is drawn close to the lower third, which has the ticks of the attention.
     ax.set_yticks(ticks[(ticks >= low + 0.1 * (high - low)) & (ticks <= high)])
     ax.set_ylabel("value", y=2 / 3)
     return lines if len(lines) > 1 else []

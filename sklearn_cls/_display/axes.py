@@ -1,4 +1,4 @@
-"""Colours, axes and legends of the figures, and the classifier inside a pipeline or a search."""
+"""Colors, axes and legends of the figures, and the classifier inside a pipeline or a search."""
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -6,19 +6,19 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_cls._classifier import CLSTransformerClassifier
 from sklearn_cls._compat import check_matplotlib_support
 
-# Okabe-Ito palette (colour-blind safe), yellow replaced by grey. The counts of colours, markers and
-# dashes are coprime: 8 colours x 7 markers give 56 styles, 8 colours x 5 dashes give 40.
+# Okabe-Ito palette (color-blind safe), with yellow replaced by gray. The numbers of colors, markers
+# and dashes are coprime: 8 colors x 7 markers give 56 styles, 8 colors x 5 dashes give 40.
 COLORS = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#999999",
 )  # fmt: skip
-GREY = "0.45"
+GRAY = "0.45"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 N_STYLES = len(COLORS) * len(MARKERS)
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 
 
 def color_and_marker(i):
-    """Return the colour and the marker of the i-th class or curve."""
+    """Return the color and the marker of the i-th class or curve."""
     return {"color": COLORS[i % len(COLORS)], "marker": MARKERS[i % len(MARKERS)]}
 
 
@@ -70,10 +70,10 @@ def _arrange(axes, shape, **kwargs):
 
 
 def label_outer(axes):
-    """Keep the labels of the left and lower panels only; return False if there is no grid.
+    """Keep the labels of the left and lower panels only; return whether the panels are a grid.
 
-    `Axes.label_outer` goes by the position in the figure. It would remove the only labels of panels
-    that the caller has arranged differently.
+    Without a grid, all labels are kept. `Axes.label_outer` relies on the position in the figure and
+    would remove the only labels of panels that the caller has arranged differently.
     """
     is_grid = _is_grid(axes)
     if is_grid:
@@ -101,7 +101,7 @@ def _is_grid(axes):
 
 
 def add_legend(ax, handles, *, is_new_figure, is_below=False, inside="best", **kwargs):
-    """Add a legend outside the axes, or `inside` if the layout of the figure leaves no space there.
+    """Add a legend outside the axes, or at the location `inside` if there is no space outside.
 
     A new figure is enlarged until the legend fits beside the axes, or below if `is_below`.
     """
@@ -132,7 +132,7 @@ def _add_legend_below(figure, handles, **kwargs):
 
 
 def _add_legend_beside(figure, handles, **kwargs):
-    """Add a legend on the right of the axes."""
+    """Add a legend to the right of the axes."""
     width, height = figure.get_size_inches()
     legend = figure.legend(handles=handles, loc="outside right upper", **kwargs)
     legend_width, legend_height = _size_in_inches(legend)
@@ -149,7 +149,7 @@ def _size_in_inches(legend):
 def steps_and_classifier(estimator):
     """Return the steps before a fitted classifier as a Pipeline, or None, and the classifier.
 
-    A search stands for its best estimator. Pipelines and searches may be nested.
+    A search is replaced by its best estimator. Pipelines and searches may be nested.
     """
     from sklearn.pipeline import Pipeline
 

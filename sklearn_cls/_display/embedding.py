@@ -17,10 +17,10 @@ MAX_LEGEND_ROWS = 18
 
 
 class EmbeddingDisplay:
-    """The [CLS] vectors of sequences in two dimensions, coloured by class.
+    """The [CLS] vectors of sequences in two dimensions, colored by class.
 
     It is recommended to use :meth:`from_estimator` or :meth:`from_embeddings`. All parameters are
-    stored as attributes. Up to 56 classes differ in colour or marker; with more classes there is no
+    stored as attributes. Up to 56 classes differ in color or marker; with more classes there is no
     legend.
 
     Parameters
@@ -32,8 +32,8 @@ class EmbeddingDisplay:
         Class labels.
 
     is_unseen : array-like of bool of shape (n_sequences,), default=None
-        True for sequences that were not used for training, which are drawn hollow. If None, all
-        were used.
+        True for sequences that were not used for training, which are drawn as hollow markers. If
+        None, all were used.
 
     axis_names : tuple of 2 str, default=("dimension 1", "dimension 2")
         Labels of the axes.
@@ -44,8 +44,8 @@ class EmbeddingDisplay:
     Attributes
     ----------
     scatters_ : list of matplotlib PathCollection
-        For each class, in the order of the legend, the scatter of its seen and that of its unseen
-        sequences. Empty ones are left out.
+        For each class, in the order of the legend, the points of its sequences that were used for
+        training, then those of its unseen sequences. Empty ones are left out.
 
     ax_ : matplotlib Axes
         Axes with the points.
@@ -100,13 +100,13 @@ class EmbeddingDisplay:
             Sequences as in `fit`.
 
         y : array-like of shape (n_sequences,), default=None
-            Class labels. If None, the predicted ones.
+            Class labels. If None, the predicted labels are used.
 
         X_unseen : array-like or list of arrays, default=None
             Sequences that were not used for training, drawn hollow.
 
         y_unseen : array-like of shape (n_unseen,), default=None
-            Class labels of `X_unseen`. If None, the predicted ones.
+            Class labels of `X_unseen`. If None, the predicted labels are used.
 
         reducer : estimator, default=None
             Estimator that reduces the vectors to two dimensions. A clone is fitted on those of X
@@ -271,7 +271,7 @@ def _concatenate(embeddings, y, embeddings_unseen, y_unseen):
 
 
 def _reduce(vectors, labels, is_unseen, reducer):
-    """Return points, (B, 2), and the names of both dimensions, with a reducer fitted on the seen.
+    """Return points, (B, 2), and the axis names of a reducer fitted on the seen sequences.
 
     The labels of unseen sequences are not passed to the reducer.
     """
@@ -296,7 +296,7 @@ def _check_reducer(reducer, vectors):
     if reducer is None:
         if min(vectors.shape) < 2:
             raise ValueError(
-                "PCA to two dimensions needs at least 2 sequences and d_model=2, got vectors of "
+                "PCA to two dimensions needs at least 2 sequences and d_model >= 2, got vectors of "
                 f"shape {vectors.shape}."
             )
         return PCA(2, svd_solver="full")

@@ -10,7 +10,7 @@ from sklearn_cls._display.axes import color_and_marker, make_axes
 from sklearn_cls._network.cls_token import CLS_STRATEGIES
 from sklearn_cls._network.encoder import POOLINGS
 
-# A pooling other than "cls" has no token, and is drawn like one more strategy.
+# Poolings other than "cls" ignore `cls_strategy`, and are drawn as additional strategies.
 STRATEGIES = (*CLS_STRATEGIES, *(pooling for pooling in POOLINGS if pooling != "cls"))
 
 # Names of the parameters in a search, with the prefix that they have in a pipeline.
@@ -73,11 +73,11 @@ class StrategyDisplay:
 
         Parameters
         ----------
-        estimator : GridSearchCV or another with `cv_results_`
+        estimator : GridSearchCV or another search with `cv_results_`
             A fitted search over `cls_strategy` and optionally `depth`, of a
             :class:`CLSTransformerClassifier` or of a Pipeline with one. Candidates whose `pooling`
-            is "mean", "max" or "attention" use no token, and are drawn by pooling instead. If other
-            parameters were searched too, the candidate with the best mean score is drawn.
+            is "mean", "max" or "attention" ignore `cls_strategy`, and are drawn by pooling instead.
+            If other parameters were searched too, the candidate with the best mean score is drawn.
 
         metric : str, default=None
             Metric to draw if the search has several. If None, that of `refit`.
@@ -132,7 +132,7 @@ class StrategyDisplay:
         for i, strategy in enumerate(self.strategies):
             x = [i]
             if self.depths is not None:
-                # Strategies are moved apart, so that the error bars do not overlap.
+                # Strategies are shifted horizontally, so that their error bars do not overlap.
                 x = np.arange(n_depths) + 0.08 * (i - (n_strategies - 1) / 2)
             means, stds = self.scores[i].mean(axis=-1), self.scores[i].std(axis=-1)
             style = color_and_marker(STRATEGIES.index(strategy) if strategy in STRATEGIES else i)
@@ -192,7 +192,7 @@ def _check_metric(search, metric):
 def _best_candidates(search, names, metric):
     """Return the fold scores of the best candidate by (strategy, depth), and all candidates.
 
-    The candidates are the parameters of those that have a strategy or a pooling to be drawn.
+    A candidate is a dict of parameters; those without a strategy or pooling to draw are left out.
     """
     results = search.cv_results_
     scores = [results[f"split{i}_test_{metric}"] for i in range(search.n_splits_)]

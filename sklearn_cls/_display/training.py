@@ -4,7 +4,7 @@ import numpy as np
 
 from sklearn_cls._compat import check_matplotlib_support
 from sklearn_cls._display.axes import (
-    GREY,
+    GRAY,
     add_legend,
     color_and_marker,
     label_outer,
@@ -18,7 +18,7 @@ PANELS = {  # keys of a history and their line styles, by the label of their pan
     "learning rate": {"lr": "-"},
 }
 STAR = {"ls": "", "marker": "*", "markersize": 13, "markeredgecolor": "white"}
-N_MARKERS = 8  # about as many on each curve
+N_MARKERS = 8  # approximate number on each curve
 MAX_VALUE_LENGTH = 30  # characters of a parameter in the legend
 
 
@@ -132,8 +132,8 @@ class TrainingDisplay:
             axis.set(xlabel="epoch", ylabel=label)
         label_outer(axes)
         self.ax_.set_title("Training")
-        # If there is no space beside the axes, the legend hides least in the upper right corner of
-        # the learning rate, which decreases.
+        # If there is no space beside the axes, the legend goes into the upper right corner of the
+        # learning rate, which is empty because the learning rate decreases.
         has_layout = self.figure_.get_layout_engine() is not None
         axis = axes[0, 0] if has_layout else axes[-1, 0]
         handles = self._legend_handles("valid_loss" in recorded)
@@ -149,7 +149,7 @@ class TrainingDisplay:
             for key in [key for key in keys if key in history]:
                 values = history[key]
                 spacing = max(1, len(values) // N_MARKERS)
-                # Curves have their markers at different epochs, so that those of equal curves show.
+                # Markers are at different epochs, so that curves that coincide remain visible.
                 first = i * spacing // len(self.histories)
                 style = {**color_and_marker(i), "linestyle": keys[key], "lw": 1.3, "markersize": 4}
                 epochs = np.arange(1, len(values) + 1)
@@ -167,9 +167,9 @@ class TrainingDisplay:
             for i, name in enumerate(self.histories):
                 handles.append(Line2D([], [], **color_and_marker(i), label=name))
         if has_validation:
-            handles.append(Line2D([], [], color=GREY, ls="-", label="training"))
-            handles.append(Line2D([], [], color=GREY, ls="--", label="validation"))
-            handles.append(Line2D([], [], color=GREY, **STAR, label="restored epoch"))
+            handles.append(Line2D([], [], color=GRAY, ls="-", label="training"))
+            handles.append(Line2D([], [], color=GRAY, ls="--", label="validation"))
+            handles.append(Line2D([], [], color=GRAY, **STAR, label="restored epoch"))
         return handles
 
 

@@ -9,10 +9,10 @@ from torch import nn
 
 
 class Dropout(nn.Module):
-    """Dropout with its own generator; the global one, which all threads share, is not used.
+    """Dropout with its own generator, instead of the global one, which all threads share.
 
-    The rate is rounded to a multiple of 1/256. The kept elements are scaled by the rounded rate, so
-    that the expectation is exact.
+    The rate is rounded to a multiple of 1/256. The kept elements are scaled according to the
+    rounded rate, so that the expected value is unchanged.
     """
 
     def __init__(self, p):
@@ -35,7 +35,7 @@ class Dropout(nn.Module):
 def seed_generators(module, seed):
     """Give the random layers of `module` newly seeded generators on its device.
 
-    All dropout layers share one. The token has another, so that its draws change no dropout mask.
+    All dropout layers share one. The token has another, so that its draws affect no dropout mask.
     """
     device = next(module.parameters()).device
     dropout = torch.Generator(device).manual_seed(seed)

@@ -1,9 +1,9 @@
-"""Embedding: padded sequences of steps to tokens.
+"""Embedding of padded sequences of steps as tokens.
 
 Shapes: B sequences, T steps, N tokens, F features, C channels of the input, P steps per patch,
 D `d_model`.
 
-Choices: missing values are imputed by the training mean, with missing-value indicators if the
+Choices: missing values are imputed with the training mean, and indicators of them are added if the
 training data had any; a token is a patch of steps [1], projected linearly or by two convolutions
 of which the first is strided [2]; padding is zero in every layer, so that a padded sequence and an
 unpadded one give the same tokens.
@@ -25,7 +25,7 @@ MIN_STD = 1e-6  # smallest per-sequence standard deviation, relative to the glob
 
 
 class Embedding(nn.Module):
-    """Padded sequences (B, T, F), NaN where missing, to tokens (B, N, D).
+    """Embeds padded sequences (B, T, F), with NaN for missing values, as tokens (B, N, D).
 
     Parameters
     ----------
@@ -38,12 +38,12 @@ class Embedding(nn.Module):
     positions : {"sinusoidal", "learned", "rope", None}
         Position encoding. "rope" adds nothing here, as it acts in the attention.
     max_tokens : int
-        Tokens of the longest training sequence: the number of learned positions, and of cached
-        sinusoids up to `MAX_CACHED_POSITIONS`.
+        Number of tokens of the longest training sequence. It is the number of learned positions
+        and, up to `MAX_CACHED_POSITIONS`, of cached sinusoids.
     has_missing : bool
         Whether F missing-value indicators are added to the inputs.
     use_instance_norm : bool
-        Whether the F instance-normalised features are added to the inputs. Without them, sequences
+        Whether the F instance-normalized features are added to the inputs. Without them, sequences
         that vary 100 times less than others would look constant.
     dropout : float
         Dropout rate of the tokens.
@@ -86,7 +86,7 @@ class Embedding(nn.Module):
         return self.dropout(tokens), is_padding
 
     def standardize(self, x, is_padding):
-        """Standardise and impute x (B, T, F), and add the further inputs: (B, T, C)."""
+        """Standardize and impute x (B, T, F), and append the optional inputs: (B, T, C)."""
         missing = x.isnan()
         x = (x - self.mean) / self.scale
         # Clipping keeps extreme fill values such as 1e20 finite in every layer.
@@ -101,7 +101,7 @@ class Embedding(nn.Module):
         return torch.cat(inputs, -1)
 
     def patchify(self, x):
-        """Concatenate the steps of each patch, the last one padded by zeros: (B, N, P C)."""
+        """Concatenate the steps of each patch, the last one padded with zeros: (B, N, P * C)."""
         if self.patch_size == 1:
             return x
         x = F.pad(x, (0, 0, 0, -x.shape[1] % self.patch_size))
@@ -109,7 +109,7 @@ class Embedding(nn.Module):
 
 
 def instance_norm(x, missing):
-    """Standardise each feature of each sequence of x (B, T, F); missing values become 0.
+    """Standardize each feature of each sequence of x (B, T, F); missing values become 0.
 
     The first known value is subtracted first, so that a constant sequence becomes exactly 0
     whatever the rounding error of its mean.
@@ -117,16 +117,16 @@ def instance_norm(x, missing):
     first = missing.to(torch.uint8).argmin(1, keepdim=True)  # (B, 1, F)
     x = (x - x.gather(1, first)).masked_fill(missing, 0.0)
     n_known = (~missing).sum(1, keepdim=True).clamp(min=1)  # (B, 1, F)
-    centred = (x - x.sum(1, keepdim=True) / n_known).masked_fill(missing, 0.0)
-    std = (centred.square().sum(1, keepdim=True) / n_known).sqrt()
-    return centred / std.clamp(min=MIN_STD)
+    centered = (x - x.sum(1, keepdim=True) / n_known).masked_fill(missing, 0.0)
+    std = (centered.square().sum(1, keepdim=True) / n_known).sqrt()
+    return centered / std.clamp(min=MIN_STD)
 
 
 class Convolutions(nn.Module):
-    """Two convolutions, each with batch norm and GELU: (B, T, C) to (B, N, D).
+    """Two convolutions, each followed by batch norm and GELU: (B, T, C) to (B, N, D).
 
-    The first is strided by the patch size and sees a patch, the patch before it, 3 more steps
-    before and 4 after. The second works on patches, which makes long sequences cheap.
+    The stride of the first is the patch size; it sees a patch, the patch before it, 3 more steps
+    before and 4 after. The second convolves patches, which makes long sequences cheap.
     """
 
     def __init__(self, n_inputs, d_model, patch_size):
@@ -145,16 +145,16 @@ class Convolutions(nn.Module):
 
 
 class PatchBatchNorm(nn.BatchNorm1d):
-    """Batch norm over the patches of a batch without its padding, which comes out as zero.
+    """Batch norm over the patches of a batch that are not padding; padding becomes zero.
 
     The running statistics start as the cumulative average of the first batches, so that a network
     trained for a few updates does not predict with its initial statistics.
     """
 
-    n_batches = None  # Python copy of `num_batches_tracked`: reading the tensor synchronises a GPU
+    n_batches = None  # Python copy of `num_batches_tracked`: reading the tensor synchronizes a GPU
 
     def forward(self, x, is_padding):
-        """Normalise x (B, N, D); is_padding (B, N) is True for padding, or None."""
+        """Normalize x (B, N, D); is_padding (B, N) is True for padding, or None."""
         patches = x.flatten(0, 1) if is_padding is None else x[~is_padding]  # (patches, D)
         if self.training:
             if self.n_batches is None:
@@ -162,7 +162,7 @@ class PatchBatchNorm(nn.BatchNorm1d):
             self.n_batches += 1
             self.num_batches_tracked += 1
             self.momentum = max(0.1, 1 / self.n_batches)
-        # A single patch has no variance, so it is normalised by the running statistics.
+        # A single patch has no variance, so it is normalized by the running statistics.
         use_batch_statistics = self.training and len(patches) > 1
         patches = F.batch_norm(
             patches, self.running_mean, self.running_var, self.weight, self.bias,

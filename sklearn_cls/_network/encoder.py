@@ -1,4 +1,4 @@
-"""Transformer encoder that reads a sequence into one [CLS] vector.
+"""Transformer network that encodes a sequence as one [CLS] vector and classifies it.
 
 Shapes: B sequences, T steps, N tokens ([CLS] included, if there is one), F features,
 D `d_model`, H heads, E head size, K classes, L blocks.
@@ -59,23 +59,24 @@ class Block(nn.Module):
     def cls_readout(self, z, key_mask=None, rotary=None):
         """Return the output of token 0, (B, D), and its scores before the softmax, (B, H, N).
 
-        Exactly `forward(...)[:, 0]`, without computing the keys and values of all tokens. A single
-        query can be projected by W_k into model space, where its scores are products with the
-        normalised tokens y. W_v is applied after the weighted sum, to one vector per head:
+        The output equals `forward(...)[:, 0]` up to rounding, but no keys (unless positions are
+        rotary) and no values of the tokens are computed. A single query can be projected by W_k
+        into model space, where its scores are products with the normalized tokens y. W_v is applied
+        after the weighted sum, to one vector per head:
 
             q . (W_k y_j) = (W_k^T q) . y_j    and    sum_j p_j W_v y_j = W_v (sum_j p_j y_j)
         """
         per_head = (self.n_heads, self.head_size)
         w_q, w_k, w_v = self.qkv.weight.chunk(3)  # (D, D) each
         b_q, b_k, b_v = self.qkv.bias.chunk(3)
-        # Token 0 is normalised separately: slicing y would cost a gradient of the size of y.
+        # Token 0 is normalized separately: slicing y would cost a gradient of the size of y.
         cls, y = z[:, 0], self.norm1(z)
         q = F.linear(self.norm1(cls), w_q, b_q).unflatten(-1, per_head)  # (B, H, E)
         q = q * self.head_size**-0.5
-        if rotary is None:  # b_k shifts all scores of a query alike, which the softmax ignores
+        if rotary is None:  # b_k shifts all scores of a query equally, which softmax ignores
             q = torch.einsum("bhe,hed->bhd", q, w_k.unflatten(0, per_head))
             scores = q @ y.mT  # (B, H, N)
-        else:  # each key is rotated by its own angle, so the keys are needed
+        else:  # each key is rotated by a different angle, so the keys are needed
             k = rotate(F.linear(y, w_k, b_k).unflatten(-1, per_head).transpose(1, 2), rotary)
             scores = (k @ q.unsqueeze(-1)).squeeze(-1)  # (B, H, N)
         if key_mask is not None:  # [CLS] is never masked, so that every softmax has a key
@@ -91,18 +92,18 @@ class Block(nn.Module):
 
 
 class CLSEncoder(nn.Module):
-    """The whole network: padded sequences to logits.
+    """The whole network, which maps padded sequences to logits.
 
-    The parameters are those of `CLSTransformerClassifier` and the following ones.
+    Parameters that are not listed here are those of `CLSTransformerClassifier`.
 
     Parameters
     ----------
     n_features, n_classes : int
         F and K.
     max_tokens : int
-        Tokens of the longest training sequence, see `Embedding`.
+        Number of tokens of the longest training sequence, see `Embedding`.
     has_missing, use_instance_norm : bool
-        Further inputs, see `Embedding`.
+        Whether there are additional inputs, see `Embedding`.
     token_seed : int
         Seed of the token's generator.
     """
@@ -134,7 +135,7 @@ class CLSEncoder(nn.Module):
 
     @property
     def max_length(self):
-        """Steps of the longest sequence that learned positions allow, otherwise None."""
+        """Maximum number of steps with learned positions; otherwise None."""
         if self.positions == "learned":
             return len(self.embedding.position) * self.embedding.patch_size
         return None
@@ -142,7 +143,7 @@ class CLSEncoder(nn.Module):
     def no_weight_decay(self):
         """Return the names of parameters without weight decay, besides all biases and norms.
 
-        Weight decay would pull [CLS] towards 0, where its attention is uniform.
+        Weight decay would pull [CLS] toward 0, where its attention is uniform.
         """
         return {"token.value", "embedding.position"}
 
@@ -152,7 +153,7 @@ class CLSEncoder(nn.Module):
         Parameters
         ----------
         x : Tensor (B, T, F)
-            Padded sequences, NaN where missing.
+            Padded sequences, with NaN for missing values.
         is_padding : Tensor (B, T) of bool, or None
             True for padding, which only follows the last step of a sequence.
         """

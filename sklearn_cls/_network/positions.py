@@ -3,7 +3,7 @@
 Shapes: B sequences, N tokens, D `d_model`, E head size.
 
 Choices: sinusoids [1] are halved, so that position and content have equal magnitude at
-initialisation; learned positions start with standard deviation 0.02; rotary positions [2] pair
+initialization; learned positions start with standard deviation 0.02; rotary positions [2] pair
 element i of a head with element i + E / 2. [CLS] has no position: nothing is added to it, and its
 rotary angle is 0, so that the steps start at rotary position 1.
 
@@ -15,7 +15,7 @@ import torch
 
 POSITIONS = ("sinusoidal", "learned", "rope")
 POSITION_SCALE = 0.5
-MAX_CACHED_POSITIONS = 2**14  # computing a longer table costs little beside its attention
+MAX_CACHED_POSITIONS = 2**14  # computing a longer table is fast compared with the attention
 
 
 def sinusoidal_table(n_tokens, d_model, device=None):

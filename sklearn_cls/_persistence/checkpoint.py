@@ -28,7 +28,7 @@ from sklearn_cls._training.state import restore_training_state, training_state
 
 MAGIC = b"sklearn_cls checkpoint, format 2\n"
 INTERVAL = 5.0  # minimum number of seconds between two writes
-SHARE = 0.05  # maximum fraction of the training time that is spent on writing
+MAX_WRITE_FRACTION = 0.05  # of the training time
 IGNORED_PARAMS = {"callbacks", "class_weight", "device", "n_jobs", "verbose", "warm_start"}
 DATA = ("X", "y", "sample_weight", "warm_start")  # entries of the fingerprint that are hashes
 
@@ -36,15 +36,15 @@ DATA = ("X", "y", "sample_weight", "warm_start")  # entries of the fingerprint t
 class Checkpoint(PassiveCallback):
     """Backs up the state of a fit to a file, and restores it when the same fit is called again.
 
-    It comes last among the callbacks, whose state it stores too. It is also the context manager of
-    the fit: on exit it deletes a file that has nothing to resume.
+    It must be the last callback, because it also stores the state of the others. It is a context
+    manager, too: at the end of the fit it deletes a file from which there is nothing to resume.
 
     Parameters
     ----------
     path : str or None
         Path of the file. With None, no method does anything.
     fingerprint : dict of str, or None
-        What has to be equal for a fit to resume, see `fit_fingerprint`.
+        What must be equal for a fit to resume, see `fit_fingerprint`.
     seed : int or None
         Seed of the fit; replaced by that of the file, if there is one.
 
@@ -57,7 +57,7 @@ class Checkpoint(PassiveCallback):
     def __init__(self, path=None, fingerprint=None, seed=None):
         self.path, self.fingerprint, self.seed = path, fingerprint, seed
         self.saved = None  # the state in the file, until it is restored
-        self.n_epochs = None  # in the file; None if this fit has not written or restored it
+        self.n_epochs = None  # of the file; None if this fit has neither written nor restored it
         self.next_write = 0.0
         self.is_failing = self.is_interrupted = False
         if path is not None and os.path.exists(path):
@@ -95,7 +95,7 @@ class Checkpoint(PassiveCallback):
                 )
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
-        """Note whether Ctrl-C ended the training: then a file with finished epochs stays."""
+        """Record whether Ctrl-C ended the training: then a file with finished epochs is kept."""
         self.is_interrupted = net.is_interrupted
         if self.n_epochs and self.is_interrupted:
             net.resumed_from = self.fingerprint["warm_start"]
@@ -113,7 +113,7 @@ class Checkpoint(PassiveCallback):
         }
         write_checkpoint(self.path, state)
         self.n_epochs, end = len(net.history), time.monotonic()
-        self.next_write = end + max(INTERVAL, (end - start) / SHARE)
+        self.next_write = end + max(INTERVAL, (end - start) / MAX_WRITE_FRACTION)
 
     def restore_callbacks(self, net, states):
         """Put the stored attributes back into the callbacks."""
@@ -145,7 +145,7 @@ def open_checkpoint(path, estimator, data, device, warm_start_net, seed):
         return Checkpoint(seed=seed)
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"checkpoint must be the path of a file or None, got {path!r}.")
-    # Resolved now: a callback may change the working directory.
+    # The path is resolved now, because a callback may change the working directory.
     path = os.path.realpath(path)
     fingerprint = fit_fingerprint(estimator, data, device, warm_start_net)
     return Checkpoint(path, fingerprint, seed)
@@ -160,7 +160,7 @@ def write_checkpoint(path, state):
 
 
 def read_checkpoint(path):
-    """Return the state that `write_checkpoint` wrote; no code of the file runs."""
+    """Return the state that `write_checkpoint` wrote, without running any code in the file."""
     with open(path, "rb") as file:
         content = file.read(len(MAGIC))
         if content != MAGIC:
@@ -194,8 +194,8 @@ def fit_fingerprint(estimator, data, device, warm_start_net):
         "X": sha256(chain([data.lengths], data.sequences.chunks(data.indices))),
         "y": f"{estimator.classes_.tolist()} {sha256([data.y, data.indices])}",
         "sample_weight": sha256([data.weights]),
-        # After an interruption, the weights are not those that the fit started from; it must still
-        # be able to resume.
+        # After an interruption, the weights are no longer those that the fit started from, so their
+        # stored hash is used.
         "warm_start": getattr(warm_start_net, "resumed_from", None)
         or sha256(value.cpu().numpy() for value in weights.values()),
     }
@@ -220,7 +220,7 @@ def describe(value):
 
 
 def sha256(arrays):
-    """Return the SHA-256 of some arrays."""
+    """Return the SHA-256 digest of some arrays."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.dtype.str} {array.shape}".encode())
@@ -235,9 +235,10 @@ def callback_key(item):
 
 
 def callback_state(callback):
-    """Return the attributes of a callback that end in an underscore, skorch's convention.
+    """Return the attributes of a callback that training sets, which skorch names with a final "_".
 
-    Each is a pair of a kind and a value: a scheduler is stored by its state, an array as a tensor.
+    Each is a pair of a kind and a value: a scheduler is stored as its state dict, an array as a
+    tensor.
     Attributes that cannot be stored are left out.
     """
     state = {}
@@ -270,7 +271,7 @@ def to_storable(value):
     Raises
     ------
     TypeError
-        For anything but None, numbers, text, tensors, and dicts, lists and tuples of them.
+        For any type except None, numbers, text, tensors, and dicts, lists and tuples of them.
     """
     if isinstance(value, np.generic):
         value = value.item()

@@ -5,9 +5,9 @@ The JSON document holds
 - "format", the version of the file format, and "estimator", the name of the class;
 - "versions" of the packages that wrote the file, for information;
 - "parameters" of the estimator, except for device and callbacks; "output", as set by `set_output`;
-- "classes", "n_features_in", "feature_names_in", "fitted_on_2d": what `fit` learnt from the data;
+- "classes", "n_features_in", "feature_names_in", "fitted_on_2d": what `fit` learned from the data;
 - "network", the parameters of `CLSEncoder`, and "training", some of those of `Net`;
-- "history", "n_epochs" and "columns": a list each, or null for those that are tensors.
+- "history": "n_epochs", and "columns" by name: a list, or null if the column is a tensor.
 """
 
 import json
@@ -195,7 +195,7 @@ def read_network(cls, document, n_tensors):
 
 def network_layout(network):
     """Return shape and dtype of every tensor of the network, without allocating them."""
-    with torch.device("meta"):  # all blocks are alike: one is built and repeated
+    with torch.device("meta"):  # one block is built and repeated, as all have the same shapes
         state = CLSEncoder(**{**network, "depth": 1}).state_dict()
     layout = {}
     for name, value in state.items():

@@ -1,4 +1,4 @@
-"""Safetensors files that hold a JSON document beside the tensors, written atomically.
+"""Safetensors files that hold a JSON document in addition to tensors, written atomically.
 
 The document is a string in the metadata of the file, next to the SHA-256 of the document and of
 every tensor. Reading a file runs no code, and takes memory in proportion to the size of the file.
@@ -20,7 +20,7 @@ MAX_HEADER = 2**19  # bytes; enough for the names of 5,000 tensors, and parsed w
 
 
 def write_file(path, document, tensors, max_header=MAX_HEADER):
-    """Replace the file at `path` by a JSON `document` and `tensors`, see `write_atomically`."""
+    """Write a JSON `document` and `tensors` to the file `path`, see `write_atomically`."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(document)
     data = save(tensors, {DOCUMENT: text, CHECKSUM: checksum(text, tensors)})
@@ -33,7 +33,7 @@ def write_file(path, document, tensors, max_header=MAX_HEADER):
 
 
 def write_atomically(path, data):
-    """Replace the file at `path` by the bytes `data`: a crash leaves the old file or the new one.
+    """Write the bytes `data` to the file `path`; a crash leaves either the old file or the new one.
 
     The bytes are written to a temporary file in the same folder, flushed to disk and renamed. A
     symbolic link is followed.
@@ -69,7 +69,7 @@ def remove_temporary_files(path):
 
 
 class FileError(ValueError):
-    """A file cannot be read; the message names the file and what is wrong."""
+    """Raised if a file cannot be read; the message names the file and what is wrong."""
 
 
 class TensorFile:
@@ -102,7 +102,7 @@ class TensorFile:
 
     def tensors(self):
         """Return the tensors by name, after comparing the checksum."""
-        with torch.device("cpu"):  # the caller's default device may be another
+        with torch.device("cpu"):  # the caller's default device may be different
             tensors = {name: self.file.get_tensor(name) for name in self.layout}
         if checksum(self.text, tensors) != self.expected:
             raise damage_error(self.path, "its SHA-256 differs from the one it was written with")

@@ -19,8 +19,8 @@ import threading
 from contextlib import contextmanager, suppress
 
 INTERVAL = 0.1  # seconds between two readings of the run-queue wait
-CONTENTION_THRESHOLD = 0.075  # run-queue wait per thread and interval; below 0.01 if alone
-CALM_INTERVALS = 5  # consecutive ones without contention, after which the idle threads end
+CONTENTION_THRESHOLD = 0.075  # waiting time per thread, relative to INTERVAL; below 0.01 if alone
+CALM_INTERVALS = 5  # consecutive intervals without contention that end the idle threads
 
 
 @contextmanager
@@ -30,9 +30,9 @@ def passive_wait_when_contended(n_threads, start_team):
     Parameters
     ----------
     n_threads : int
-        Number of OpenMP threads of the caller. With one, nothing has to wait.
+        Number of OpenMP threads of the caller. With one thread, nothing is done.
     start_team : callable
-        Called with `n_threads`; makes OpenMP create the thread team of the calling thread.
+        Called with `n_threads`; makes OpenMP create a thread team for the calling thread.
     """
     if n_threads == 1 or sys.platform != "linux":
         yield
@@ -65,7 +65,7 @@ def _watch(n_threads, start_team, ended):
 
 
 def run_queue_wait():
-    """Return how many seconds the threads of this process have been runnable without a core."""
+    """Return for how many seconds the threads of this process have waited for a core."""
     nanoseconds = 0
     with suppress(OSError):  # some kernels do not report it
         for thread in os.listdir("/proc/self/task"):

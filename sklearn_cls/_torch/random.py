@@ -1,4 +1,4 @@
-"""Random numbers: seeds, and initial weights that leave torch's global generator alone."""
+"""Random numbers: seeds, and initial weights without torch's global generator."""
 
 from contextlib import contextmanager
 
@@ -21,7 +21,7 @@ class SampleFrom(TorchFunctionMode):
         self.generator = generator
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        """Call `function`, with the generator if it takes one and got none."""
+        """Call `function`, with the generator if it accepts one and none was given."""
         kwargs = kwargs or {}
         if function in SAMPLING_FUNCTIONS or "generator" in kwargs:
             kwargs["generator"] = kwargs.get("generator") or self.generator
@@ -30,7 +30,7 @@ class SampleFrom(TorchFunctionMode):
 
 @contextmanager
 def initial_weights(seed):
-    """Draw initial weights from `seed`, on the CPU, so that they are equal on every device."""
+    """Draw initial weights with `seed` on the CPU, so that they are the same on every device."""
     with torch.device("cpu"), SampleFrom(torch.Generator("cpu").manual_seed(seed)):
         yield
 

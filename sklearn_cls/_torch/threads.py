@@ -1,7 +1,7 @@
 """The number of threads of torch, set for the calling thread only and restored.
 
-Training uses one thread per 131,072 elements of a batch; with less, synchronising a second thread
-costs more than it saves. Prediction computes batches in parallel, with one thread each.
+Training uses one thread per 131,072 elements of a batch; with fewer, synchronizing a second
+thread costs more than it saves. Prediction computes batches in parallel, with one thread each.
 """
 
 import ctypes
@@ -38,10 +38,10 @@ def resolve_n_threads(n_jobs, n_useful):
 
 
 def _thread_setters():
-    """Return functions that set the threads of OpenMP and of MKL for the calling thread.
+    """Return functions that set the number of threads of OpenMP and MKL for the calling thread.
 
-    threadpoolctl sets those of OpenMP too, but it does not find the MKL inside of torch, which
-    ignores OpenMP's number once `torch.set_num_threads` has been called.
+    threadpoolctl can set that of OpenMP too, but it does not find the MKL inside torch, which
+    ignores the setting of OpenMP once `torch.set_num_threads` has been called.
     """
     suffix = "dylib" if sys.platform == "darwin" else "so"
     try:
@@ -63,7 +63,7 @@ def thread_local_num_threads(n_threads):
     child uses one thread, because libgomp would wait for threads that exist in the parent only.
     """
     n_threads = 1 if IN_FORK.is_set() else n_threads
-    # The first call in a thread initialises torch there, which would overwrite an earlier setting.
+    # The first call in a thread initializes torch there, which would overwrite an earlier setting.
     before = torch.get_num_threads()
     if n_threads == before:
         yield
@@ -114,6 +114,6 @@ def _passive_wait(n_threads):
 
 
 def _start_team(n_threads):
-    """Make OpenMP create the thread team of the calling thread."""
+    """Make OpenMP create a thread team for the calling thread."""
     with thread_local_num_threads(n_threads):
         torch.ones(2**20).neg_()

@@ -1,1 +1,1 @@
-"""Training and inference through skorch, the only package that imports it (besides checkpoints)."""
+"""Training and inference with skorch, which no other subpackage imports directly."""

@@ -1,4 +1,4 @@
-"""The parameters of the network and of the training: every "auto" is decided here."""
+"""The parameters of the network and of training: every "auto" is resolved here."""
 
 import math
 from numbers import Integral
@@ -13,7 +13,7 @@ AUTO_LR = 2e-3  # peak learning rate for batches of 16 and d_model=64
 AUTO_UPDATES = 600  # with batches of 32 or more
 AUTO_MIN_EPOCHS = 10  # for large datasets, where 600 updates are fewer epochs than this
 WARMUP_FRACTION = 0.1
-ARCHITECTURE = (  # parameters that decide the shapes or the meaning of the weights
+ARCHITECTURE = (  # parameters that determine the shapes or the meaning of the weights
     "cls_strategy",
     "pooling",
     "depth",
@@ -23,7 +23,7 @@ ARCHITECTURE = (  # parameters that decide the shapes or the meaning of the weig
     "embedding",
     "positions",
 )
-DATA_DEPENDENT = (  # parameters of the network that come from the data and the seed
+DATA_DEPENDENT = (  # parameters of the network that are derived from the data and the seed
     "n_features",
     "n_classes",
     "patch_size",
@@ -40,7 +40,7 @@ def to_python_int(value):
 
 
 def auto_patch_size(n_steps):
-    """Return the smallest patch that cuts `n_steps` steps into at most `MAX_TOKENS` tokens."""
+    """Return the smallest patch size that gives at most `MAX_TOKENS` tokens for `n_steps` steps."""
     return math.ceil(n_steps / MAX_TOKENS)
 
 
@@ -50,7 +50,7 @@ def auto_batch_size(n_sequences):
 
 
 def auto_max_epochs(n_sequences, batch_size):
-    """Return the epochs that make `AUTO_UPDATES` updates, at least `AUTO_MIN_EPOCHS`.
+    """Return the number of epochs for `AUTO_UPDATES` updates, at least `AUTO_MIN_EPOCHS`.
 
     Batches below 32 get more updates, because their learning rate is lower (see `auto_lr`): the sum
     of the learning rates over all updates stays the same.
@@ -71,7 +71,7 @@ def auto_lr(batch_size, d_model):
 
 
 def auto_n_threads(module, device, n_jobs, n_steps):
-    """Return the number of threads to process `n_steps` steps at once; None on a GPU."""
+    """Return the number of threads for batches of `n_steps` steps in total; None on a GPU."""
     if torch.device(device).type != "cpu":
         return None
     embedding = module.embedding
@@ -126,7 +126,7 @@ def training_params(params, n_sequences, *, one_epoch=False):
 
 
 def check_consistency(params, warm_start_net=None):
-    """Check that parameters agree with each other, and with the network of a warm start."""
+    """Check that parameters are consistent with each other and with a warm-start network."""
     d_model, n_heads = params.d_model, params.n_heads
     if d_model % n_heads:
         nearest = max(1, round(d_model / n_heads)) * n_heads

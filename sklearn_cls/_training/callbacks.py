@@ -38,7 +38,7 @@ class EpochBar(PassiveCallback):
         self.bar_ = tqdm(desc="fit", unit="epoch", total=net.max_epochs)
 
     def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
-        """Advance the bar; by several epochs after a resumed fit."""
+        """Advance the bar, by several epochs if the fit was resumed."""
         epoch = net.history[-1]
         losses = {k: f"{epoch[k]:.4f}" for k in ("train_loss", "valid_loss") if k in epoch}
         self.bar_.set_postfix(losses, refresh=False)
@@ -46,7 +46,7 @@ class EpochBar(PassiveCallback):
 
 
 class ScikitLearnCallbacks(PassiveCallback):
-    """Passes every epoch on to scikit-learn's callbacks.
+    """Calls scikit-learn's callbacks at every epoch.
 
     Parameters
     ----------
@@ -55,8 +55,8 @@ class ScikitLearnCallbacks(PassiveCallback):
     hook_kwargs : dict
         Arguments of every hook: estimator, X, y, metadata.
     fitted_attributes : callable
-        Called with the net; returns the attributes of an estimator that is fitted so far, with a
-        copy of the net.
+        Called with the net; returns the fitted attributes that the estimator would have if training
+        ended now, with a copy of the net.
     """
 
     def __init__(self, context, hook_kwargs, fitted_attributes):
@@ -98,8 +98,8 @@ def check_callbacks(callbacks):
             sklearn_callbacks.append(item)
         else:
             raise ValueError(
-                "callbacks must hold callbacks of skorch, tuples of a name and one, or callbacks "
-                f"of scikit-learn 1.9 or newer, got {item!r}; see skorch.callbacks and "
+                "callbacks must contain callbacks of skorch, (name, callback) tuples of them, or "
+                f"callbacks of scikit-learn 1.9 or newer, got {item!r}; see skorch.callbacks and "
                 "sklearn.callback."
             )
     names = [item[0] for item in skorch_callbacks if isinstance(item, tuple)]

@@ -1,4 +1,4 @@
-"""The history of a fit as a dict of lists, in the form of Keras."""
+"""The history of a fit as a dict of lists, as in Keras."""
 
 import numpy as np
 

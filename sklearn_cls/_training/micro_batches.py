@@ -7,7 +7,7 @@ import torch
 
 
 def run_in_micro_batches(step, batch, n_micro_batches, zero_grad):
-    """Process a batch in micro-batches, twice as many each time the device runs out of memory.
+    """Process a batch in micro-batches; double their number if the device runs out of memory.
 
     The gradients of micro-batches add up to that of the batch, but batch norm sees one micro-batch
     at a time.
@@ -15,7 +15,7 @@ def run_in_micro_batches(step, batch, n_micro_batches, zero_grad):
     Parameters
     ----------
     step : callable
-        Called as `step(micro_batch, fraction)`, with the fraction of the batch that it holds;
+        Called as `step(micro_batch, fraction)`, with its size as a fraction of the whole batch;
         returns a dict with "loss" and "y_pred" and accumulates gradients.
     batch : tuple of dict and Tensor
         Inputs and class codes.
@@ -29,7 +29,7 @@ def run_in_micro_batches(step, batch, n_micro_batches, zero_grad):
     result : dict
         The "loss" of the batch and its "y_pred".
     n_micro_batches : int
-        The number that fits into memory.
+        Number of micro-batches with which the batch fits into memory.
     """
     while True:
         zero_grad()
@@ -40,7 +40,7 @@ def run_in_micro_batches(step, batch, n_micro_batches, zero_grad):
         except torch.OutOfMemoryError:
             if n_micro_batches >= len(batch[1]):
                 raise
-        # Outside of the except clause, whose exception keeps the tensors of the step alive.
+        # The retry is outside the except clause, whose exception keeps the tensors alive.
         n_micro_batches *= 2
     if len(results) == 1:
         return results[0], n_micro_batches

@@ -37,7 +37,7 @@ PASSIVE = (PassiveCallback, EpochTimer, PassthroughScoring)
 
 
 class Net(NeuralNetClassifier):
-    """skorch's classifier on padded batches of sequences, whose data are checked already.
+    """skorch's classifier for padded batches of sequences that have been validated already.
 
     Methods of skorch are overridden to skip work that is not needed: validating the data, splitting
     them, synchronizing the GPU at every batch, and traversing all layers at every step. History,
@@ -52,7 +52,7 @@ class Net(NeuralNetClassifier):
     augment : bool
         Whether training batches are augmented by time warping and CutMix.
     weight_decay : float
-        Weight decay; `optimizer.adamw` says which parameters it applies to.
+        Weight decay; see `optimizer.adamw` for the parameters that it applies to.
     warmup_fraction : float or None
         Fraction of all updates in which the learning rate rises to `lr`; None keeps it constant.
     n_updates : int
@@ -106,7 +106,7 @@ class Net(NeuralNetClassifier):
         """Return sequences as a dataset."""
         if isinstance(X, SequenceDataset):
             return X
-        return SequenceDataset.unlabelled(read_sequences(X))
+        return SequenceDataset.unlabeled(read_sequences(X))
 
     def get_iterator(self, dataset, training=False):
         """Return the batches of a dataset, shuffled and augmented for training."""
@@ -178,7 +178,7 @@ class Net(NeuralNetClassifier):
         )
         if self.n_micro_batches == 1 and n > 1:
             warnings.warn(
-                f"Out of memory on {self.device}: from here on, each batch of "
+                f"Out of memory on {self.device}: from now on, each batch of "
                 f"batch_size={self.batch_size} is computed in micro-batches whose gradients are "
                 "accumulated. Set a smaller batch_size to avoid this.",
                 UserWarning,
@@ -200,7 +200,7 @@ class Net(NeuralNetClassifier):
         return self
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
-        """Run one epoch; a GPU is synchronised at its end only."""
+        """Run one epoch; a GPU is synchronized only at its end."""
         if iterator is None:
             return
         losses, n_correct, n = [], [], 0
@@ -241,7 +241,7 @@ class Net(NeuralNetClassifier):
             raise StopTraining
 
     def train(self, dataset, n_jobs):
-        """Train on `dataset` until the last epoch, a callback or Ctrl-C ends it."""
+        """Train on `dataset` for all epochs, or until a callback or Ctrl-C stops the training."""
         n_steps = min(self.batch_size, len(dataset)) * dataset.lengths.mean()
         self.train_batches_ = self.get_iterator(dataset, training=True)
         try:
@@ -264,7 +264,7 @@ class Net(NeuralNetClassifier):
         return self
 
     def __getstate__(self):
-        """Return what prediction needs, see `pickle_state`."""
+        """Return the state that is pickled, see `pickle_state`."""
         return pickle_state(self)
 
     def __setstate__(self, state):

@@ -26,14 +26,14 @@ def adamw(module, lr, weight_decay):
 
 
 def cosine_schedule(optimizer, n_updates, warmup_fraction):
-    """Return the learning rate schedule, after setting the rate of the first update."""
+    """Set the learning rate of the first update, and return the schedule of the others."""
 
     def factor(update):
         return lr_lambda(update, n_updates, warmup_fraction)
 
     for group in optimizer.param_groups:
         group["lr"] *= factor(0)
-    # Multiplicative, so that it combines with the schedule of a user's callback.
+    # The schedule is multiplicative, so that it can be combined with that of a user's callback.
     return torch.optim.lr_scheduler.MultiplicativeLR(
         optimizer, lambda update: factor(update) / factor(update - 1)
     )

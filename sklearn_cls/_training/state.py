@@ -9,7 +9,7 @@ TRAINING_OBJECTS = ("optimizer_", "schedule_", "train_batches_")
 
 
 def training_state(net):
-    """Return everything that the next update of `net` depends on, except for its callbacks."""
+    """Return everything that the next update of `net` depends on, except its callbacks."""
     return {
         "module": net.module_.state_dict(),
         "optimizer": net.optimizer_.state_dict(),
@@ -39,7 +39,7 @@ def restore_training_state(net, state):
 
 
 def strip_training_state(net, *, keep_optimizer=False):
-    """Drop datasets, callbacks, history and, unless it is kept, the optimizer; return the net."""
+    """Remove datasets, callbacks, history and perhaps the optimizer; return the net."""
     net.__dict__.update(_stripped(net))
     for name in TRAINING_OBJECTS[2 if keep_optimizer else 0 :]:
         if hasattr(net, name):
