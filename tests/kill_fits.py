@@ -59,7 +59,7 @@ def start_fit(params, checkpoint, result):
     pid = os.fork()
     if pid == 0:
         try:
-            checkpoint_module.INTERVAL, checkpoint_module.MAX_WRITE_FRACTION = 0.0, np.inf
+            checkpoint_module.INTERVAL, checkpoint_module.SHARE = 0.0, np.inf
             os.replace = rename_slowly
             digest = fit(params, checkpoint)
             result.with_suffix(".new").write_text(digest)

@@ -20,14 +20,14 @@ from sklearn_cls._persistence import checkpoint
 from sklearn_cls._training.divergence import DivergenceError
 from tests.helpers import Hook, small, stop_after
 
-INTERVAL, MAX_WRITE_FRACTION = checkpoint.INTERVAL, checkpoint.MAX_WRITE_FRACTION
+INTERVAL, SHARE = checkpoint.INTERVAL, checkpoint.SHARE
 
 
 @pytest.fixture(autouse=True)
 def every_epoch(monkeypatch):
     """Write a checkpoint after every epoch, however short it is."""
     monkeypatch.setattr(checkpoint, "INTERVAL", 0.0)
-    monkeypatch.setattr(checkpoint, "MAX_WRITE_FRACTION", np.inf)
+    monkeypatch.setattr(checkpoint, "SHARE", np.inf)
 
 
 @pytest.fixture
@@ -426,7 +426,7 @@ def test_checkpoints_are_written_at_most_every_5_seconds_and_take_5_percent_of_t
         spend(write_seconds)
 
     monkeypatch.setattr(checkpoint, "INTERVAL", INTERVAL)
-    monkeypatch.setattr(checkpoint, "MAX_WRITE_FRACTION", MAX_WRITE_FRACTION)
+    monkeypatch.setattr(checkpoint, "SHARE", SHARE)
     monkeypatch.setattr(checkpoint, "write_checkpoint", write)
     monkeypatch.setattr("sklearn_cls._persistence.checkpoint.time.monotonic", lambda: clock[0])
     hook = Hook(on_epoch_begin=lambda net, **kwargs: spend(epoch_seconds))

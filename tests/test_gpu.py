@@ -132,7 +132,7 @@ def test_out_of_memory_on_cuda_falls_back_to_micro_batches():
 
 def test_a_fit_on_cuda_resumes_from_its_checkpoint(data, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "INTERVAL", 0.0)
-    monkeypatch.setattr(checkpoint, "MAX_WRITE_FRACTION", np.inf)
+    monkeypatch.setattr(checkpoint, "SHARE", np.inf)
 
     def crash(net, **kwargs):
         if len(net.history) == 5:

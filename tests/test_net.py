@@ -52,7 +52,7 @@ def test_an_interrupt_warns_to_resume_from_a_checkpoint_that_holds_an_epoch(
     interval, data, monkeypatch, tmp_path
 ):
     monkeypatch.setattr(checkpoint, "INTERVAL", interval)
-    monkeypatch.setattr(checkpoint, "MAX_WRITE_FRACTION", np.inf)
+    monkeypatch.setattr(checkpoint, "SHARE", np.inf)
     interrupt_in_epoch(monkeypatch, 3)
     path, n_epochs = tmp_path / "checkpoint", []
     advice = f"checkpoint='{path}' to resume" if interval == 0 else "warm_start=True to continue"

@@ -28,7 +28,7 @@ from sklearn_cls._training.state import restore_training_state, training_state
 
 MAGIC = b"sklearn_cls checkpoint, format 2\n"
 INTERVAL = 5.0  # minimum number of seconds between two writes
-MAX_WRITE_FRACTION = 0.05  # of the training time
+SHARE = 0.05  # of the training time
 IGNORED_PARAMS = {"callbacks", "class_weight", "device", "n_jobs", "verbose", "warm_start"}
 DATA = ("X", "y", "sample_weight", "warm_start")  # entries of the fingerprint that are hashes
 
@@ -113,7 +113,7 @@ class Checkpoint(PassiveCallback):
         }
         write_checkpoint(self.path, state)
         self.n_epochs, end = len(net.history), time.monotonic()
-        self.next_write = end + max(INTERVAL, (end - start) / MAX_WRITE_FRACTION)
+        self.next_write = end + max(INTERVAL, (end - start) / SHARE)
 
     def restore_callbacks(self, net, states):
         """Put the stored attributes back into the callbacks."""
