@@ -128,23 +128,13 @@ def sizes(X, y):
 
 def skorch_classifier(X, y, *, max_epochs, batch_size, dropout):
     """Return skorch's classifier around `TransformerEncoder`, unfitted, without validation data."""
-    n_features, n_classes, n_steps = sizes(X, y)
+    names = ("module__n_features", "module__n_classes", "module__n_steps")
     return NeuralNetClassifier(
-        TransformerEncoder,
-        module__n_features=n_features,
-        module__n_classes=n_classes,
-        module__n_steps=n_steps,
-        module__dropout=dropout,
-        criterion=nn.CrossEntropyLoss,
-        optimizer=torch.optim.AdamW,
-        lr=LR,
-        max_epochs=max_epochs,
-        batch_size=batch_size,
-        iterator_train__shuffle=True,
-        train_split=None,
-        device=DEVICE,
+        TransformerEncoder, **dict(zip(names, sizes(X, y), strict=True)), module__dropout=dropout,
+        criterion=nn.CrossEntropyLoss, optimizer=torch.optim.AdamW, lr=LR, max_epochs=max_epochs,
+        batch_size=batch_size, iterator_train__shuffle=True, train_split=None, device=DEVICE,
         verbose=0,
-    )
+    )  # fmt: skip
 
 
 def fit(name, X, y, *, max_epochs, batch_size, dropout):

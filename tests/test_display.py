@@ -1,6 +1,5 @@
 """The figures: they render, and their artists show the right values."""
 
-import subprocess
 import sys
 from itertools import pairwise
 
@@ -57,15 +56,6 @@ def legend_of(display):
 
 
 # All displays
-
-
-def test_the_package_does_not_import_matplotlib_skorch_or_model_selection():
-    code = (
-        "import sys, sklearn_cls; "
-        "print({'matplotlib', 'skorch', 'sklearn.model_selection'} & set(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "set()\n"
 
 
 DISPLAYS = [CLSAttentionDisplay, EmbeddingDisplay, StrategyDisplay, TrainingDisplay]

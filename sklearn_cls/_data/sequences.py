@@ -1,6 +1,6 @@
-"""Validation of X, which converts arrays, data frames and lists to float32 sequences.
+"""Validation of X: arrays, data frames and lists become float32 sequences.
 
-Every error about X is raised here.
+Memory maps stay on disk and are read batch by batch. Every error about X is raised here.
 
 Shapes: n or B sequences, T steps, F features.
 """

@@ -28,7 +28,7 @@ from sklearn_cls._training.state import restore_training_state, training_state
 
 MAGIC = b"sklearn_cls checkpoint, format 2\n"
 INTERVAL = 5.0  # minimum number of seconds between two writes
-SHARE = 0.05  # of the training time
+SHARE = 0.05  # maximum fraction of the training time that is spent on writing
 IGNORED_PARAMS = {"callbacks", "class_weight", "device", "n_jobs", "verbose", "warm_start"}
 DATA = ("X", "y", "sample_weight", "warm_start")  # entries of the fingerprint that are hashes
 

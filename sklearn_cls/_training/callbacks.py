@@ -1,4 +1,4 @@
-"""Callbacks of skorch and of scikit-learn, and the progress bar."""
+"""Callbacks of skorch and of scikit-learn: checks, progress bar, early stopping."""
 
 from copy import copy
 
