@@ -104,14 +104,14 @@ def summarize(results):
 
     def rank(depth):
         (best, best_mean), *others = means[depth].sort_values(ascending=False).items()
-        gaps = [f"{name} by {100 * (best_mean - mean):.1f}" for name, mean in others]
-        return f"at depth {depth} {best} leads {', '.join(gaps)} points"
+        gaps = [f"of {name} by {100 * (best_mean - mean):.1f}" for name, mean in others]
+        return f"at depth {depth}, {best} is ahead {', '.join(gaps)} points"
 
     depths = dict.fromkeys((means.columns.min(), means.columns.max()))
     two_stds = 2 * 100 * results["std_test_score"].mean()
     return (
-        f"The value of [CLS]: {'; '.join(map(rank, depths))}. Differences below {two_stds:.1f} "
-        "points, twice the standard deviation over folds, are not conclusive."
+        f"Ranking of the [CLS] strategies: {'; '.join(map(rank, depths))}. Differences below "
+        f"{two_stds:.1f} points, twice the standard deviation over folds, are not conclusive."
     )
 
 

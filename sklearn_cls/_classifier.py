@@ -50,12 +50,12 @@ class CLSTransformerClassifier(
     ClassifierMixin,
     BaseEstimator,
 ):
-    """Transformer encoder that classifies sequences by the embedding of a [CLS] token.
+    """Transformer encoder that classifies sequences by their [CLS] vector.
 
     A [CLS] token is prepended to the steps of a sequence, a transformer encoder lets it attend to
-    them, and a linear layer classifies its output. Sequences may be multivariate, of unequal
-    length, and have missing values. `transform` returns the [CLS] embedding, `cls_attention` the
-    attention of [CLS] to each step.
+    them, and a linear layer classifies its output, the [CLS] vector. Sequences may be multivariate,
+    of unequal length, and have missing values. `transform` returns the [CLS] vector,
+    `cls_attention` the attention of [CLS] to each step.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class CLSTransformerClassifier(
         others.
 
     d_model : int, default=64
-        Size of the tokens and of the embedding that `transform` returns, a multiple of `n_heads`.
+        Size of the tokens and of the vectors that `transform` returns, a multiple of `n_heads`.
 
     n_heads : int, default=4
         Number of attention heads. Attention is slow if `d_model / n_heads` is below 16.
@@ -108,7 +108,8 @@ class CLSTransformerClassifier(
 
     max_epochs : int or "auto", default="auto"
         Number of passes over the training data. "auto" is the number that gives 600 updates, more
-        with batches below 32 (850 with batches of 16, 1200 with batches of 8), and at least 10.
+        with batches below 32 (850 with batches of 16, 1200 with batches of 8), and at least 10
+        epochs.
 
     batch_size : int or "auto", default="auto"
         Number of sequences per update. "auto" is a power of 2 near a tenth of the training
@@ -118,7 +119,7 @@ class CLSTransformerClassifier(
         Peak learning rate of AdamW. It rises linearly during the first tenth of all updates, then
         falls along half a cosine to 0. "auto" is 2e-3 for batches of 16 and grows with the square
         root of the batch size (1.4e-3 for 8, 5.7e-3 for 128); it is multiplied by 64 / `d_model` in
-        networks wider than 64. If the loss jumps, halve it.
+        networks wider than 64. If the loss jumps, halve `lr`.
 
     weight_decay : float, default=0.01
         Decoupled weight decay of the weight matrices; biases, norms, positions and [CLS] have none.
@@ -162,11 +163,12 @@ class CLSTransformerClassifier(
     n_jobs : int or None, default=None
         Number of torch threads; -1 uses all cores, -2 all but one. None chooses one thread per
         131,072 elements (sequences x tokens x `d_model`) of a training batch, at least one and at
-        most `torch.get_num_threads()`: more threads do not speed up smaller batches. Prediction
-        counts the elements of all sequences, and each thread processes different batches.
+        most `torch.get_num_threads()`: more threads do not speed up smaller batches. For
+        prediction, the elements of all sequences are counted, and each thread processes different
+        batches.
 
     callbacks : list of callbacks or None, default=None
-        Callbacks of skorch (see :mod:`skorch.callbacks`), (name, callback) tuples of them, and
+        skorch callbacks (see :mod:`skorch.callbacks`), (name, callback) tuples of them, and
         callbacks of scikit-learn 1.9 or newer, such as :class:`sklearn.callback.ProgressBar`, which
         are called at every epoch of `fit`. Any of them can stop the training. A search clones these
         callbacks with its estimator: to monitor a whole search, call `set_callbacks` on the search
@@ -218,7 +220,7 @@ class CLSTransformerClassifier(
     Notes
     -----
     The encoder follows [1]_, the [CLS] token [2]_. The last block computes the [CLS] token only,
-    with the same result as the full encoder; the page "How it works" derives it. The rounding
+    with the same result as the full encoder; the page "How it works" shows why. The rounding
     error of a float32 sum depends on the order of its terms, so the probabilities of a sequence may
     differ in the last digits between batches.
 
@@ -344,10 +346,10 @@ class CLSTransformerClassifier(
 
         checkpoint : str, path-like or None, default=None
             Path of a file from which an interrupted fit can be resumed. It is written at the end of
-            an epoch, at most every 5 seconds, and deleted when the fit has finished. After a crash
-            or Ctrl-C, the same call resumes from it and, on the same machine and number of threads,
-            ends with the weights of an uninterrupted fit. `n_jobs`, `verbose` and `callbacks` may
-            differ.
+            an epoch, at most once every 5 seconds, and deleted when the fit has finished. After a
+            crash or Ctrl-C, the same call resumes from it and, on the same machine and number of
+            threads, ends with the weights of an uninterrupted fit. `n_jobs`, `verbose` and
+            `callbacks` may differ.
 
         Returns
         -------
@@ -462,8 +464,8 @@ class CLSTransformerClassifier(
         Parameters
         ----------
         X : array-like or list of arrays
-            Sequences as in `fit`. They may be longer than those in `fit`, unless `positions` is
-            "learned".
+            Sequences as in `fit`. Unless `positions` is "learned", they may be longer than those in
+            `fit`. After a fit on a 2-D X, however, a 2-D X must have the same number of columns.
 
         Returns
         -------
@@ -489,7 +491,7 @@ class CLSTransformerClassifier(
         return self._predict(X, lambda **batch: self.module_(**batch).float().softmax(-1))
 
     def transform(self, X):
-        """Return the [CLS] embedding of each sequence, after the final norm.
+        """Return the [CLS] vector of each sequence, after the final norm.
 
         Parameters
         ----------
@@ -648,7 +650,7 @@ class CLSTransformerClassifier(
         return hasattr(self, "net_")
 
     def _check_params(self, warm_start_net):
-        """Check parameters; return the device, and callbacks of skorch and of scikit-learn."""
+        """Check parameters; return the device, and skorch and scikit-learn callbacks."""
         from sklearn_cls._training.callbacks import check_callbacks
 
         check_consistency(self, warm_start_net)

@@ -1,4 +1,8 @@
-"""Private and recent parts of scikit-learn, which no other module of the package imports."""
+"""Private and recent parts of scikit-learn.
+
+No other module of the package imports them, except that `__main__` imports the public progress bar
+of `sklearn.callback`.
+"""
 
 import functools
 

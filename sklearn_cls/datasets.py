@@ -93,7 +93,7 @@ def make_sequences(rule, n_sequences=500, *, n_steps=24, random_state=None):
 
 
 def _make_marked(rng, class_bits, n_steps):
-    """Return sequences with one marked step, at which two signs are the class."""
+    """Return sequences with one marked step, at which two signs determine the class."""
     n_sequences = len(class_bits)
     X = np.zeros((n_sequences, n_steps, 3))
     X[..., 1:] = rng.normal(size=(n_sequences, n_steps, 2))
@@ -104,13 +104,13 @@ def _make_marked(rng, class_bits, n_steps):
 
 
 def _make_spread(rng, class_bits, n_steps):
-    """Return noise around two means, whose signs are the class."""
+    """Return noise around two means, whose signs determine the class."""
     noise = rng.normal(size=(len(class_bits), n_steps, 2))
     return noise + 0.4 * (2 * class_bits[:, None] - 1)
 
 
 def _make_order(rng, class_bits, n_steps):
-    """Return noise with four peaks, one per feature; the order within two pairs is the class."""
+    """Return noise with a peak in each of 4 features; their order in pairs determines the class."""
     X = rng.normal(scale=0.3, size=(len(class_bits), n_steps, 4))
     for x, bits in zip(X, class_bits, strict=True):
         for pair, bit in enumerate(bits):
@@ -249,7 +249,7 @@ def _read_header(path, lines):
 def _header_problem(line, name, flag):
     """Return what is wrong with a header line, or None."""
     if not name.startswith("@"):
-        return f"{line[:40]!r} before @data, but a header line starts with @"
+        return f"expected a header line that starts with @ before @data, got {line[:40]!r}"
     if name not in ("@timestamps", "@targetlabel", "@classlabel"):
         return None
     if flag not in ("true", "false"):
@@ -300,7 +300,7 @@ def _read_sequence(line, classes):
 def _check_label(line, features, label, classes):
     """Raise if a line has no label, or one that the header does not declare."""
     if not features:
-        raise ValueError(f"no label after a colon at the end of {line[:40]!r}")
+        raise ValueError(f"{line[:40]!r} must end in a colon and a label")
     if not label:
         raise ValueError("no label after the last colon")
     if classes and label not in classes:

@@ -14,7 +14,10 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 
 def benchmark(name):
-    """Return a fixture that imports a benchmark script; their folder is not a package."""
+    """Return a fixture that imports a benchmark script.
+
+    It changes the import path, because the folder of the benchmarks is not a package.
+    """
 
     @pytest.fixture
     def module(monkeypatch):

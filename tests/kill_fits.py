@@ -2,7 +2,8 @@
 
 `python -m tests.kill_fits --kills 50` prints counts. It fails if a resumed fit ends with weights
 other than those of an uninterrupted one, or if a kill leaves a file that cannot be read.
-Checkpoints are written after every epoch and slowly, so that many kills come during a write.
+A checkpoint is written after every epoch, with an artificial delay, so that many kills come during
+a write.
 """
 
 import argparse
@@ -91,9 +92,10 @@ def fit_uninterrupted(params, result):
 
 
 def fit_with_kills(params, folder, n_kills, seconds, rng):
-    """Kill a fit, at most `n_kills` times, until it ends; return SHA-256, kills, kills in a write.
+    """Kill a fit, at most `n_kills` times, until it ends.
 
-    Each kill comes after at most 0.6 times the `seconds` of an uninterrupted fit.
+    Return its SHA-256, the number of kills, and the number of kills during a write. Each kill comes
+    after at most 0.6 times the `seconds` of an uninterrupted fit.
     """
     checkpoint, result = folder / "checkpoint", folder / "result"
     kills = kills_while_writing = 0
@@ -122,7 +124,9 @@ def fit_with_kills(params, folder, n_kills, seconds, rng):
 
 def kill_fits(n_kills, folder, rng):
     """Kill fits `n_kills` times in all; return the counts."""
-    counts = {"kills": 0, "kills while writing": 0, "fits": 0, "equal": 0, "most kills of a fit": 0}
+    counts = dict.fromkeys(
+        ("kills", "kills during a write", "fits", "identical", "most kills in one fit"), 0
+    )
     torch.set_num_threads(1)
     small(max_epochs=1).fit(*bumps())  # imports modules before the first fork
     for params in itertools.cycle(FITS.values()):
@@ -132,10 +136,10 @@ def kill_fits(n_kills, folder, rng):
         left = n_kills - counts["kills"]
         digest, kills, in_write = fit_with_kills(params, folder, left, seconds, rng)
         counts["kills"] += kills
-        counts["kills while writing"] += in_write
+        counts["kills during a write"] += in_write
         counts["fits"] += 1
-        counts["equal"] += digest == expected
-        counts["most kills of a fit"] = max(counts["most kills of a fit"], kills)
+        counts["identical"] += digest == expected
+        counts["most kills in one fit"] = max(counts["most kills in one fit"], kills)
 
 
 def main():
@@ -147,7 +151,7 @@ def main():
     with TemporaryDirectory() as folder:
         counts = kill_fits(args.kills, Path(folder), random.Random(args.seed))
     sys.stdout.write(", ".join(f"{name}: {n}" for name, n in counts.items()) + f", {args}\n")
-    return 0 if counts["equal"] == counts["fits"] else 1
+    return 0 if counts["identical"] == counts["fits"] else 1
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Fit and predict many times in one process, and check for leaks of memory, files and threads.
 
-`python -m tests.run_long` makes 1,000 fits and 100,000 predictions. It fails if, after the first
+`python -m tests.run_long` runs 1,000 fits and 100,000 predictions. It fails if, after the first
 tenth of the fits, the resident memory grows by more than 20 MB, or if there are more open files or
 threads at the end.
 """

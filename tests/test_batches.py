@@ -46,7 +46,7 @@ def test_batches_have_nearly_equal_sizes():
     assert len(Batches(dataset([2] * 100), 50, CPU)) == 2
 
 
-def test_epochs_differ_and_a_seed_repeats_them():
+def test_epochs_differ_and_are_reproducible_with_a_seed():
     def epochs(seed):
         batches = Batches(dataset([2] * 20), 4, CPU, np.random.default_rng(seed))
         return [torch.cat([y for _, y in batches]).tolist() for _ in range(2)]
@@ -81,7 +81,7 @@ def test_augmentation_gets_inputs_labels_and_generator():
     torch.testing.assert_close(target, torch.arange(6) + noise)
 
 
-def test_loading_a_state_repeats_order_and_augmentation():
+def test_loading_a_state_reproduces_order_and_augmentation():
     def draw(inputs, y, generator):
         return {**inputs, "noise": torch.rand(len(y), generator=generator)}
 
@@ -137,7 +137,7 @@ def test_length_bucketed_batches_are_as_large_as_the_bound_allows():
     assert [len(i) for i in length_bucketed_batches(np.ones(20, int), 10)] == [10, 10]
 
 
-def test_items_and_subsets_are_those_of_the_indices():
+def test_take_selects_items_lengths_and_weights():
     data = dataset([3, 5, 2])
     data.weights = np.float32([1, 2, 3])
     data = data.take(np.array([2, 1]))

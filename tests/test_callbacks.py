@@ -19,7 +19,7 @@ needs_sklearn_callbacks = pytest.mark.skipif(
 )
 
 
-def test_callbacks_of_skorch_see_the_training(data, tmp_path, capsys):
+def test_skorch_callbacks_are_called_during_training(data, tmp_path, capsys):
     epochs = []
     scoring = skorch_callbacks.EpochScoring("accuracy", name="acc", lower_is_better=False)
     callbacks = [
@@ -45,7 +45,7 @@ def test_callbacks_of_skorch_see_the_training(data, tmp_path, capsys):
     assert (tmp_path / "params.pt").exists()
 
 
-def test_a_callback_of_skorch_that_asks_to_stop_ends_the_training(data):
+def test_a_skorch_callback_that_asks_to_stop_ends_the_training(data):
     seen = []
     watch = Hook(on_epoch_end=lambda net, **_: seen.append(len(net.history)))
     with warnings.catch_warnings():
@@ -66,7 +66,7 @@ def test_a_callback_that_stops_before_the_end_of_the_first_epoch_raises(data):
 
 
 class Recorder:
-    """A callback of scikit-learn that records its calls and stops after `stop_at` epochs."""
+    """A scikit-learn callback that records its calls and stops after `stop_at` epochs."""
 
     max_propagation_depth = None
 
@@ -119,7 +119,7 @@ both_ways = pytest.mark.parametrize("add", [by_parameter, by_method])
 
 @needs_sklearn_callbacks
 @both_ways
-def test_callbacks_of_scikit_learn_see_the_fit_and_each_epoch(add, data):
+def test_scikit_learn_callbacks_are_called_during_the_fit_and_each_epoch(add, data):
     recorder = Recorder()
     clf = add(small(max_epochs=5), recorder).fit(*data)
     assert recorder.begun == ["fit", *["epoch"] * 5]
@@ -131,7 +131,7 @@ def test_callbacks_of_scikit_learn_see_the_fit_and_each_epoch(add, data):
 
 @needs_sklearn_callbacks
 @both_ways
-def test_callbacks_of_scikit_learn_get_the_model_of_their_epoch(add, data):
+def test_scikit_learn_callbacks_get_the_model_of_their_epoch(add, data):
     recorder = Recorder()
     clf = add(small(max_epochs=12, lr=1e-3), recorder).fit(*data)
     scores = [score for _, score in recorder.scores]
@@ -142,7 +142,7 @@ def test_callbacks_of_scikit_learn_get_the_model_of_their_epoch(add, data):
 
 @needs_sklearn_callbacks
 @both_ways
-def test_a_callback_of_scikit_learn_that_returns_true_ends_the_training(add, data):
+def test_a_scikit_learn_callback_that_returns_true_ends_the_training(add, data):
     clf = add(small(max_epochs=20), Recorder(stop_at=3)).fit(*data)
     assert clf.n_iter_ == 3
     assert clf.predict(data[0]).shape == (60,)
@@ -150,7 +150,7 @@ def test_a_callback_of_scikit_learn_that_returns_true_ends_the_training(add, dat
 
 @needs_sklearn_callbacks
 @both_ways
-def test_callbacks_of_the_parameter_are_not_registered_after_the_fit(add, data):
+def test_callbacks_passed_as_a_parameter_are_not_registered_after_the_fit(add, data):
     recorder = Recorder()
     clf = add(small(max_epochs=1), recorder).fit(*data)
     registered = [recorder] if add is by_method else []
@@ -170,7 +170,7 @@ def test_both_ways_of_adding_callbacks_can_be_combined(data):
 
 @needs_sklearn_callbacks
 @pytest.mark.parametrize("epoch", [3, 6])
-def test_ctrl_c_in_a_callback_of_scikit_learn_interrupts_the_training(epoch, data):
+def test_ctrl_c_in_a_scikit_learn_callback_interrupts_the_training(epoch, data):
     with pytest.warns(
         UserWarning, match=f"interrupted in epoch {min(epoch + 1, 6)} of 6"
     ) as caught:
@@ -180,7 +180,7 @@ def test_ctrl_c_in_a_callback_of_scikit_learn_interrupts_the_training(epoch, dat
 
 
 @needs_sklearn_callbacks
-def test_callbacks_of_scikit_learn_get_the_sample_weights(data):
+def test_scikit_learn_callbacks_get_the_sample_weights(data):
     recorder = Recorder()
     small(max_epochs=1, callbacks=[recorder]).fit(*data, sample_weight=np.ones(60))
     assert recorder.metadata["sample_weight"].sum() == 60
@@ -188,7 +188,7 @@ def test_callbacks_of_scikit_learn_get_the_sample_weights(data):
 
 @needs_sklearn_callbacks
 @both_ways
-def test_callbacks_of_scikit_learn_are_torn_down_after_an_error(add, data):
+def test_scikit_learn_callbacks_are_torn_down_after_an_error(add, data):
     recorder = Recorder()
     clf = add(small(lr=1e30, max_epochs=30), recorder)
     with pytest.raises(ValueError, match="lower lr"):
@@ -230,7 +230,7 @@ def test_a_scoring_monitor_logs_every_epoch_of_a_search(data):
 
 @needs_sklearn_callbacks
 @both_ways
-def test_a_progress_bar_of_scikit_learn_shows_a_fit(add, data, capfd, monkeypatch):
+def test_a_scikit_learn_progress_bar_shows_a_fit(add, data, capfd, monkeypatch):
     from sklearn.callback import ProgressBar
 
     monkeypatch.setenv("COLUMNS", "200")
@@ -312,7 +312,7 @@ def test_a_pickle_leaves_out_what_callbacks_stored_during_training(data):
 
 
 @needs_sklearn_callbacks
-def test_an_estimator_with_callbacks_of_scikit_learn_can_be_pickled(data):
+def test_an_estimator_with_scikit_learn_callbacks_can_be_pickled(data):
     from sklearn.callback import ScoringMonitor
 
     clf = small(max_epochs=1, callbacks=[ScoringMonitor(scoring="accuracy")]).fit(*data)

@@ -103,7 +103,7 @@ def test_a_warm_start_resumes_from_its_checkpoint(data, path, tmp_path):
     crash(clf, data, path)
     assert_equal(clf.fit(*data, checkpoint=path), whole.fit(*data))
     crash(clf, data, path)
-    with pytest.raises(ValueError, match="in which warm_start is different"):
+    with pytest.raises(ValueError, match="which started from different weights"):
         small(warm_start=True).fit(*data, checkpoint=path)
 
 
@@ -192,7 +192,9 @@ def test_a_fit_that_a_callback_stops_leaves_no_checkpoint(data, path):
     assert os.listdir(path.parent) == []
 
 
-def test_an_epoch_in_which_a_callback_stops_is_not_stored_and_a_resumed_fit_stops_there(data, path):
+def test_the_epoch_in_which_a_callback_stops_training_is_not_stored_and_a_resumed_fit_stops_there(
+    data, path
+):
     def fail(*args, **kwargs):
         raise ZeroDivisionError
 
@@ -223,7 +225,7 @@ def test_a_fit_that_failed_after_its_last_epoch_resumes_without_training(data, p
         ({"random_state": 1}, "random_state is 0, not 1"),
         ({"random_state": None}, "random_state is 0, not None"),
         ({"max_epochs": 9}, "max_epochs is 8, not 9"),
-        ({"class_weight": {0: 2.0}}, "sample_weight is different"),
+        ({"class_weight": {0: 2.0}}, "sample_weight or class_weight is different"),
         ({"random_state": np.random.RandomState(0)}, "random_state is 0, not a RandomState"),
     ],
     ids=["lr", "depth", "seed", "no seed", "max_epochs", "class_weight", "generator"],
@@ -243,7 +245,7 @@ def test_a_fit_to_different_data_raises(data, path):
     changed[-1, -1, -1] += 1e-3
     for args, what in [
         ((changed, y), "X"), ((X[:-1], y[:-1]), "X"), ((X, 1 - y), "y"),
-        ((X, y.astype(str)), "y"), ((X, y, np.linspace(1, 2, 60)), "sample_weight"),
+        ((X, y.astype(str)), "y"), ((X, y, np.linspace(1, 2, 60)), "sample_weight or class_weight"),
     ]:  # fmt: skip
         with pytest.raises(ValueError, match=f"another fit, in which {what} is different"):
             small().fit(*args, checkpoint=path)

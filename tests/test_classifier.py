@@ -159,7 +159,7 @@ def test_cls_attention_finds_the_bump():
     assert attention_to_bump > 2 * is_bump.mean()
 
 
-def test_cls_attention_has_the_steps_of_the_array(fitted):
+def test_cls_attention_has_one_column_per_step_of_the_array(fitted):
     X = np.full((3, 30, 2), np.nan)
     X[:, :11] = 0
     assert fitted.cls_attention(X).shape[-1] == 30
@@ -199,7 +199,7 @@ def test_attributes_describe_the_fit(fitted):
 
 
 @pytest.mark.parametrize("labels", [["b", "a"], [True, False], [7, -3], [2.0, 5.0]], ids=str)
-def test_predicted_labels_are_those_of_y(labels, data):
+def test_predicted_labels_match_the_labels_in_y(labels, data):
     y = np.array(labels)[data[1]]
     clf = small(max_epochs=1).fit(data[0], y)
     assert clf.classes_.dtype == y.dtype
@@ -284,7 +284,7 @@ def test_all_strategies_start_from_the_same_weights(data):
 # Weights
 
 
-def test_sample_and_class_weights_move_the_decision(data):
+def test_sample_and_class_weights_shift_the_predicted_probabilities(data):
     X, y = data
     noise = np.random.default_rng(0).normal(size=X.shape)  # only the prior can be learned
     plain = small(max_epochs=4).fit(noise, y).predict_proba(noise).mean(0)
@@ -380,7 +380,7 @@ def test_warm_start_continues_from_the_weights(data):
         ({"depth": 3}, None, None, "depth=3, but the fitted network has 2; .* warm_start=False"),
         ({"patch_size": 4}, None, None, "patch_size=4, but the fitted network has 1; restore "),
         ({}, np.zeros((60, 20, 3)), None, "X has 3 features, but .* expecting 2 features"),
-        ({}, None, np.zeros(60, int), "y has 1 class with positive weight"),
+        ({}, None, np.zeros(60, int), "Only 1 class of y has positive weight"),
         (
             {}, None, np.arange(60) % 3,
             r"y has classes \[2\], but the classes .* are \[0, 1\]; .* fit with warm_start=False",
@@ -439,7 +439,7 @@ def test_partial_fit_with_class_weights_needs_a_positive_weight_in_each_part(dat
     X, y = data
     clf = small(class_weight={1: 1e-9}).partial_fit(X, y, classes=[0, 1])
     assert np.isfinite(clf.partial_fit(X[y == 0], y[y == 0]).predict_proba(X)).all()
-    with pytest.raises(ValueError, match="y has 0 classes with positive weight"):
+    with pytest.raises(ValueError, match="No class of y has positive weight"):
         clf.set_params(class_weight={1: 0}).partial_fit(X[y == 1], y[y == 1])
     with pytest.raises(ValueError, match=r"class_weight='balanced' needs .*; pass a dict"):
         small(class_weight="balanced").partial_fit(X, y)
@@ -512,11 +512,11 @@ def test_device_may_be_a_torch_device(data):
     [
         (None, None, None, "requires y to be passed, but the target y is None"),
         (np.zeros(59), None, None, r"inconsistent numbers of samples: \[60, 59\]"),
-        (np.zeros(60), None, None, "y has 1 class with positive weight"),
+        (np.zeros(60), None, None, "Only 1 class of y has positive weight"),
         (np.linspace(0, 1, 60), None, None, "Unknown label type: continuous"),
         ("y", np.full(60, -1.0), None, "Negative values .* `sample_weight`"),
         ("y", np.ones(59), None, "sample_weight.shape"),
-        ("y", np.arange(60) % 2 == 0, None, "y has 1 class with positive weight"),
+        ("y", np.arange(60) % 2 == 0, None, "Only 1 class of y has positive weight"),
         ("y", None, {0: 1, "a": 2}, r"class_weight has classes \['a'\], .* classes \[0, 1\]"),
         ("y", None, {0: 1, 1: -2}, r"class_weight values must be finite .* got -2 for class 1"),
     ],
@@ -667,7 +667,7 @@ def test_a_fit_in_a_new_process_is_bitwise_identical(new_process, data):
 # Signature
 
 
-def test_documented_defaults_are_those_of_the_signature():
+def test_documented_defaults_match_the_signature():
     doc = inspect.getdoc(CLSTransformerClassifier)
     for name, parameter in inspect.signature(CLSTransformerClassifier).parameters.items():
         assert parameter.kind is parameter.KEYWORD_ONLY

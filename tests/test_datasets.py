@@ -89,7 +89,7 @@ def test_ts_may_have_labels_in_latin_1(ts):
         ("1,2:a\n1,x:a\n", r"made\.ts, line 8: feature 0: .*'x'; write \? for"),
         ("1,2:a\n1,,2:a\n", r"line 8: feature 0: .*''; write \?"),
         ("1,2:a\n\n1,2:c\n", r"line 9: label 'c' is not declared by @classLabel \(a, b\)"),
-        ("1,2\n", r"line 7: no label after a colon at the end of '1,2'"),
+        ("1,2\n", r"line 7: '1,2' must end in a colon and a label"),
         ("1,2:3:a\n", r"line 7: feature 1 has 1 values, but feature 0 has 2"),
         ("1,2:3,4:a\n1,2:a\n", r"line 8: 1 features, but the previous sequences have 2"),
         ("1,2:\n", r"line 7: no label after the last colon"),
@@ -107,7 +107,10 @@ def test_malformed_ts_line_raises_with_the_line_number(ts, data, message):
         ("@timeStamps true\n@data\n", "line 1: time stamps are not supported"),
         ("@targetLabel true\n@data\n", "line 1: the targets are numbers"),
         ("@classLabel\n@data\n", "line 1: '@classLabel' has neither true nor false"),
-        ("# x\n1,2:a\n", "line 2: '1,2:a' before @data"),
+        (
+            "# x\n1,2:a\n",
+            "line 2: expected a header line that starts with @ before @data, got '1,2:a'",
+        ),
         ("@classLabel true a\n", "the file has no line @data"),
     ],
 )

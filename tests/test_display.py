@@ -154,7 +154,7 @@ def test_legend_and_titles_of_sequences_fit_the_figure(n_sequences, n_features):
     assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
 
 
-def test_legend_of_many_classes_or_fits_fits_the_figure(fitted):
+def test_a_legend_with_many_entries_stays_inside_the_figure(fitted):
     labels = np.repeat([f"walking upstairs {i}" for i in range(56)], 2)
     points = np.random.default_rng(0).normal(size=(112, 2))
     histories = {f"cls_strategy=learned, lr={i / 100}": fitted.history_ for i in range(30)}
@@ -167,7 +167,7 @@ def test_legend_of_many_classes_or_fits_fits_the_figure(fitted):
     assert many.figure_.legends == []
 
 
-def test_nested_searches_and_pipelines_are_drawn_by_their_classifier(data):
+def test_for_nested_searches_and_pipelines_the_classifier_of_the_best_estimator_is_drawn(data):
     X, y = data
     inner = Pipeline([("abs", FunctionTransformer(np.abs)), ("clf", small(max_epochs=1))])
     search = GridSearchCV(inner, {"clf__depth": [1]}, cv=2)
@@ -500,7 +500,7 @@ def test_several_estimators_are_named_by_differing_parameters(fitted, stopped, d
         TrainingDisplay.from_estimator([])
 
 
-def test_search_is_drawn_by_its_best_estimator(data):
+def test_for_a_search_its_best_estimator_is_drawn(data):
     search = GridSearchCV(small(max_epochs=2), {"depth": [1, 2]}, cv=2)
     with pytest.raises(NotFittedError):
         TrainingDisplay.from_estimator(search)

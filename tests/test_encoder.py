@@ -45,9 +45,7 @@ def batch(padded=False, n_steps=11):
 @pytest.mark.parametrize("padded", [True, False], ids=["padded", "unpadded"])
 @pytest.mark.parametrize("depth", [1, 2, 4])
 @pytest.mark.parametrize("strategy", ["learned", "zeros", "fixed"])
-def test_outputs_and_gradients_equal_those_of_the_textbook_encoder(
-    strategy, depth, padded, is_training
-):
+def test_outputs_and_gradients_equal_the_textbook_encoder(strategy, depth, padded, is_training):
     encoder = make(cls_strategy=strategy, depth=depth).train(is_training)
     textbook = Textbook(encoder).train(is_training)
     x, is_padding = batch(padded)
@@ -80,7 +78,11 @@ def test_cls_readout_has_the_dropout_of_the_full_block():
 
 
 class Mistaken(CLSEncoder):
-    """The textbook mistake: [CLS] is prepended, then the sequence is encoded without it."""
+    """A common mistake: [CLS] is prepended, but the result is not used.
+
+    The sequence is encoded without [CLS], and the output at index 0, which should be that of [CLS],
+    is that of the first step.
+    """
 
     def prepend_token(self, z, key_mask):
         super().prepend_token(z, key_mask)
@@ -88,7 +90,7 @@ class Mistaken(CLSEncoder):
 
 
 @pytest.mark.parametrize("network", [CLSEncoder, Mistaken])
-def test_the_output_is_that_of_the_token_and_not_of_the_first_step(network):
+def test_the_output_belongs_to_the_token_and_not_to_the_first_step(network):
     torch.manual_seed(0)
     encoder = network(**SIZES, positions=None, embedding="linear").eval()
     x, _ = batch()
@@ -199,7 +201,7 @@ def test_cls_attention_sums_to_1_over_the_steps_and_is_0_on_padding(params):
         torch.testing.assert_close(alone, weights[i, ..., :length], atol=1e-5, rtol=0)
 
 
-def test_cls_attention_is_that_of_the_textbook_encoder():
+def test_cls_attention_equals_the_textbook_encoder():
     encoder = make().eval()
     x, _ = batch()
     z, _, _ = encoder.tokens(x, None)
@@ -214,7 +216,7 @@ def test_cls_attention_is_that_of_the_textbook_encoder():
 
 @pytest.mark.parametrize("positions", [*POSITIONS, None])
 @pytest.mark.parametrize("pooling", ["cls", "attention"])
-def test_cls_attention_has_the_blocks_that_the_token_passes(pooling, positions):
+def test_cls_attention_covers_the_blocks_that_contain_the_token(pooling, positions):
     encoder = make(depth=3, pooling=pooling, positions=positions).eval()
     x, is_padding = batch(padded=True)
     z, key_mask, rotary = encoder.tokens(x, is_padding)
@@ -245,7 +247,7 @@ def test_a_zeros_token_attends_uniformly_in_the_first_block_at_initialization():
 
 
 @pytest.mark.parametrize("strategy", CLS_STRATEGIES)
-def test_at_depth_1_only_a_zeros_token_has_no_gradient_to_the_query_weights(strategy):
+def test_at_depth_1_only_a_zeros_token_gives_the_query_weights_no_gradient(strategy):
     encoder = make_initial(cls_strategy=strategy, depth=1)
     F.cross_entropy(encoder(batch()[0]), TARGET).backward()
     w_q, w_k, _ = encoder.blocks[0].qkv.weight.grad.chunk(3)
@@ -256,7 +258,7 @@ def test_at_depth_1_only_a_zeros_token_has_no_gradient_to_the_query_weights(stra
     assert b_k.abs().max() == 0
 
 
-def test_a_fixed_token_can_have_any_first_query_of_a_learned_one():
+def test_w_q_can_give_a_fixed_token_the_first_query_of_any_learned_token():
     learned, fixed = make(depth=1), make(cls_strategy="fixed", depth=1)
     value = fixed.token.value.clone()
     fixed.load_state_dict(learned.state_dict())
@@ -303,7 +305,7 @@ def test_initial_attention_weights_are_xavier_uniform_without_bias():
         assert (block.qkv.bias == 0).all()
 
 
-def test_defaults_are_those_of_the_classifier():
+def test_defaults_match_the_classifier():
     ours, public = signature(CLSEncoder).parameters, signature(CLSTransformerClassifier).parameters
     shared = ours.keys() & public.keys() - {"patch_size"}  # "auto" needs data
     assert len(shared) == 9
@@ -314,7 +316,7 @@ def test_defaults_are_those_of_the_classifier():
     assert encoder.embedding.standardize(batch()[0], None).shape == (5, 11, 3)
 
 
-def test_the_names_of_the_weights_are_those_of_saved_models():
+def test_the_names_of_the_weights_match_saved_models():
     norms = [f"embedding.convolutions.norms.{i}" for i in range(2)]
     block = ["norm1", "norm2", "qkv", "out", "up", "down"]
     expected = {"embedding.mean", "embedding.scale", "embedding.position", "token.value"}

@@ -40,7 +40,8 @@ fuzz = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
-# Hypothesis prints data frames of huge values. The warnings of the library are checked in `call`.
+# When Hypothesis prints a data frame of huge values, pandas issues a RuntimeWarning. Warnings of
+# the library are checked in `call`.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:pandas")
 
 TINY = {"d_model": 8, "n_heads": 2, "dim_feedforward": 8, "depth": 1, "max_epochs": 1}

@@ -25,7 +25,7 @@ TOLERANCE = {"linear": 1e-4, "conv": 2e-2}
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "auto"])
-def test_cuda_learns_where_the_bump_is(precision, data):
+def test_a_fit_on_cuda_learns_where_the_bump_is(precision, data):
     clf = small(device="cuda", precision=precision, max_epochs=25).fit(*data)
     assert clf.device_.type == "cuda"
     assert clf.score(*bumps(seed=1)) > 0.9
@@ -83,7 +83,7 @@ def test_padding_does_not_change_a_prediction_on_cuda(data):
     np.testing.assert_allclose(clf.predict_proba(lists), alone, atol=1e-5)
 
 
-def test_same_random_state_same_probabilities_on_cuda(data):
+def test_the_same_random_state_gives_nearly_the_same_probabilities_on_cuda(data):
     # Some CUDA kernels add in an order that varies, so that the last bits may differ.
     first, second = (small(**EXACT).fit(*data).predict_proba(data[0]) for _ in range(2))
     np.testing.assert_allclose(first, second, atol=1e-3)

@@ -29,7 +29,7 @@ def test_validation_scores_are_recorded_with_early_stopping_only(data):
     }  # fmt: skip
 
 
-def test_the_history_is_that_of_the_last_call(data):
+def test_the_history_contains_only_the_epochs_of_the_last_call(data):
     clf = small(warm_start=True, max_epochs=3).fit(*data)
     assert clf.set_params(max_epochs=2).fit(*data).history_["epoch"] == [1, 2]
     assert clf.partial_fit(*data).history_["epoch"] == [1]

@@ -81,8 +81,9 @@ def results():
 
 def test_summary_ranks_the_strategies_at_the_smallest_and_the_largest_depth(results):
     assert demo.summarize(results) == (
-        "The value of [CLS]: at depth 1 learned leads fixed by 1.0, zeros by 10.0, random by 40.0 "
-        "points; at depth 4 fixed leads learned by 1.0, zeros by 2.0, random by 3.0 points. "
+        "Ranking of the [CLS] strategies: at depth 1, learned is ahead of fixed by 1.0, of zeros "
+        "by 10.0, of random by 40.0 points; at depth 4, fixed is ahead of learned by 1.0, of zeros "
+        "by 2.0, of random by 3.0 points. "
         "Differences below 2.0 points, twice the standard deviation over folds, are not conclusive."
     )
 

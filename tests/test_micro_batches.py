@@ -57,7 +57,7 @@ def test_micro_batches_give_the_loss_gradient_and_output_of_the_whole_batch(capa
     torch.testing.assert_close(step.weight.grad, whole.weight.grad)
 
 
-def test_the_next_batch_starts_with_the_number_that_fitted_into_memory():
+def test_the_next_batch_starts_with_the_number_of_micro_batches_that_fit():
     step = Step(3)
     _, n_micro_batches = step.run()
     step.sizes.clear()

@@ -179,7 +179,7 @@ def test_a_file_is_json_and_tensors_for_other_readers(path, fitted):
     assert np.array_equal(head, fitted.module_.head.weight.detach().numpy())
 
 
-def test_load_takes_the_device(path):
+def test_load_uses_its_device_argument(path):
     assert CLSTransformerClassifier.load(path, device="cpu").get_params()["device"] == "cpu"
     assert CLSTransformerClassifier.load(path).get_params()["device"] == "auto"
     with pytest.raises(ValueError, match="device must be"):
@@ -230,7 +230,7 @@ def test_a_model_of_format_1_with_labels_of_bytes_loads_and_is_saved_in_format_2
         assert clf.history_["epoch"] == list(range(1, 9))
 
 
-def test_a_table_of_format_1_loads_and_is_saved_in_format_2(tmp_path):
+def test_a_format_1_model_fitted_on_a_data_frame_loads_and_is_saved_in_format_2(tmp_path):
     expected = json.loads(TABLE_OF_FORMAT_1.with_suffix(".json").read_text())
     loaded = CLSTransformerClassifier.load(TABLE_OF_FORMAT_1)
     X = pd.DataFrame(np.array(expected["X"], np.float32), columns=loaded.feature_names_in_)
@@ -291,7 +291,9 @@ WRONG = {
     "a wider network": (set_in("network", "d_model", value=2048), "describes"),
     "many inputs": (set_in("network", "n_features", value=LARGE), "describes"),
     "negative inputs": (set_in("network", "n_features", value=-1), r"range \[0, inf\)"),
-    "endless inputs": (set_in("network", "n_features", value=10**30), "metadata are inconsistent"),
+    "more inputs than int64 can count": (
+        set_in("network", "n_features", value=10**30), "metadata are inconsistent"
+    ),
     "many positions": (set_in("network", "positions", value="learned"), "missing"),
     "large labels": (set_in("classes", "dtype", value="<U99999999"), "too much memory"),
     "pickled labels": (set_in("classes", "dtype", value="|V8"), "dtype '|V8'"),
@@ -301,7 +303,7 @@ WRONG = {
     "a wrong parameter": (set_in("parameters", "depth", value="deep"), "'depth'"),
     "no parameters": (set_in("parameters", value=None), "metadata are inconsistent"),
     "an unknown strategy": (set_in("network", "cls_strategy", value="gift"), "'cls_strategy'"),
-    "code for a device": (set_in("parameters", "callbacks", value={"eval": "1"}), "'eval'"),
+    "code in callbacks": (set_in("parameters", "callbacks", value={"eval": "1"}), "'eval'"),
     "a wrong seed": (set_in("training", "seed", value="x"), "metadata are inconsistent"),
     "no history": (set_in("history", value=7), "metadata are inconsistent"),
     "no columns": (set_in("history", "columns", value={}), r"extra \['history.dur'"),

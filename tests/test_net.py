@@ -35,7 +35,9 @@ def test_an_interrupt_leaves_a_usable_model(data, monkeypatch):
     assert not clf.module_.training
 
 
-def test_an_interrupt_warns_at_the_line_of_the_caller_to_use_warm_start(data, monkeypatch):
+def test_the_interrupt_warning_points_at_the_callers_line_and_suggests_warm_start(
+    data, monkeypatch
+):
     interrupt_in_epoch(monkeypatch, 2)
     clf = small(max_epochs=3)
     advice = "Call fit again with warm_start=True to continue from these weights."
@@ -48,7 +50,7 @@ def test_an_interrupt_warns_at_the_line_of_the_caller_to_use_warm_start(data, mo
 
 
 @pytest.mark.parametrize("interval", [0.0, 1000.0])
-def test_an_interrupt_warns_to_resume_from_a_checkpoint_that_holds_an_epoch(
+def test_the_interrupt_warning_advises_resuming_if_the_checkpoint_contains_a_finished_epoch(
     interval, data, monkeypatch, tmp_path
 ):
     monkeypatch.setattr(checkpoint, "INTERVAL", interval)

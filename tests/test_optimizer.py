@@ -89,7 +89,7 @@ def test_biases_norms_positions_and_the_token_have_no_weight_decay(data):
     assert with_decay | without_decay == set(names.values())
 
 
-def test_matrices_in_no_weight_decay_have_no_weight_decay():
+def test_parameters_named_by_no_weight_decay_are_exempt_from_weight_decay():
     class Module(nn.Module):
         def __init__(self):
             super().__init__()

@@ -43,7 +43,7 @@ def test_a_2d_array_is_univariate_sequences():
         assert np.array_equal(read_sequences(form).pad(np.arange(4))[:, :, 0], X)
 
 
-def test_a_3d_array_and_a_list_have_the_features_of_a_step():
+def test_n_features_in_is_the_number_of_features_per_step_for_3d_arrays_and_lists():
     X = RNG.normal(size=(4, 5, 3)).astype(np.float32)
     for form in (X, list(X), X.tolist()):
         estimator = small()
@@ -171,7 +171,7 @@ def test_errors_give_the_index_of_the_sequence_in_x(kind, monkeypatch):
         check(X)
 
 
-def test_mean_and_std_are_those_of_numpy_without_missing_values():
+def test_mean_and_std_equal_nanmean_and_nanstd():
     X = [RNG.normal(1e4, [1, 50, 0, 3], size=(t, 4)) for t in (3, 1, 500)]
     X[2][7, 0] = np.nan
     X[0][:, 3] = X[1][:, 3] = X[2][:, 3] = np.nan
@@ -184,7 +184,7 @@ def test_mean_and_std_are_those_of_numpy_without_missing_values():
     assert (mean[3], std[3]) == (0, 1)  # without values
 
 
-def test_mean_and_std_are_those_of_the_given_sequences():
+def test_mean_and_std_are_computed_from_the_given_sequences():
     X = RNG.normal(size=(20, 5, 1)) * np.arange(1, 21)[:, np.newaxis, np.newaxis]
     mean, std = check(X).mean_and_std(np.arange(15, 20))
     assert np.allclose([mean[0], std[0]], [X[15:].mean(), X[15:].std()])
@@ -244,7 +244,7 @@ def test_scales_differ_if_many_sequences_hardly_vary():
 
 
 @pytest.mark.parametrize(("factor", "expected"), [(0.02, False), (0.005, True), (1e-7, False)])
-def test_scales_differ_below_one_percent_and_above_rounding(factor, expected):
+def test_a_std_below_one_percent_counts_unless_it_is_rounding_error(factor, expected):
     X = np.random.default_rng(0).normal(size=(50, 400, 1))
     X[:10] *= factor
     assert read_sequences(X).scales_differ(np.arange(50)) == expected
@@ -265,7 +265,7 @@ def test_scales_do_not_differ_if_sequences_have_a_single_value():
     assert not read_sequences(X).scales_differ(np.arange(50))
 
 
-def test_scales_differ_independently_of_the_order_of_sequences():
+def test_scales_differ_does_not_depend_on_the_order_of_sequences():
     X = np.random.default_rng(0).normal(size=(10_000, 5, 1))
     X[np.arange(10_000) % 10 > 0] *= 1e-3
     for order in (np.arange(10_000), np.random.default_rng(1).permutation(10_000)):
@@ -300,7 +300,11 @@ def with_value(value, shape=(4, 5, 2)):
         (pd.DataFrame({"a": pd.to_datetime(["2020"])}), ValueError, "X has dtype datetime64"),
         (np.zeros((4, 0, 2)), ValueError, r"X\[0\] has no steps \(shape \(0, 2\)\)"),
         (np.zeros((4, 5, 0)), ValueError, r"X\[0\] has no steps \(shape \(5, 0\)\)"),
-        ([np.zeros((3, 2)), np.zeros((0, 2))], ValueError, r"X\[1\] has no steps .* Drop it"),
+        (
+            [np.zeros((3, 2)), np.zeros((0, 2))],
+            ValueError,
+            r"X\[1\] has no steps .* Remove this",
+        ),
         ([np.zeros((3, 0))], ValueError, r"X\[0\] has no steps \(shape \(3, 0\)\)"),
         ([np.zeros(3), np.zeros(0)], ValueError, r"X\[1\] has no steps \(shape \(0,\)\)"),
         (
@@ -377,7 +381,7 @@ def test_a_memory_error_is_raised_unchanged():
         check(OutOfMemory())
 
 
-def test_the_number_of_features_must_be_that_of_fit():
+def test_the_number_of_features_must_be_the_same_as_in_fit():
     estimator = small()
     check(np.zeros((4, 5, 3)), estimator)
     assert len(check(np.zeros((2, 9, 3)), estimator, reset=False)) == 2
@@ -390,7 +394,7 @@ def test_the_number_of_features_must_be_that_of_fit():
     assert estimator.n_features_in_ == 2
 
 
-def test_fitted_on_2d_columns_must_be_those_of_fit_but_lists_may_have_any_length():
+def test_after_a_2d_fit_arrays_need_the_same_columns_but_lists_may_have_any_length():
     estimator = small()
     check(np.zeros((4, 5)), estimator)
     with pytest.raises(ValueError, match=r"X has 6 features, but .* expecting 5 features"):
@@ -401,7 +405,7 @@ def test_fitted_on_2d_columns_must_be_those_of_fit_but_lists_may_have_any_length
         check(np.zeros((4, 5, 2)), estimator, reset=False)
 
 
-def test_fitted_on_a_univariate_list_2d_arrays_may_have_any_width():
+def test_after_a_fit_on_univariate_lists_2d_arrays_may_have_any_number_of_columns():
     estimator = small()
     check([np.zeros(3), np.zeros(4)], estimator)
     assert check(np.zeros((2, 9)), estimator, reset=False).lengths.tolist() == [9, 9]

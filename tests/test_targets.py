@@ -96,7 +96,7 @@ def test_y_is_required_and_must_be_as_long_as_x():
 # Classes.
 
 
-def test_given_classes_may_include_others_than_those_of_y():
+def test_given_classes_may_include_classes_that_are_not_in_y():
     classes, data = check(["b", "c", "b"], classes=["c", "a", "b"])
     assert classes.tolist() == ["a", "b", "c"]
     assert data.y.tolist() == [1, 2, 1]
@@ -114,14 +114,14 @@ def test_labels_that_are_not_in_the_given_classes_raise():
 
 
 def test_fewer_than_two_classes_with_positive_weight_raise():
-    message = r"y has 1 class with positive weight; .* the classes are \[0\]\."
+    message = r"^Only 1 class of y has positive weight, but at least 2 are needed\. .*: \[0\]\.$"
     with pytest.raises(ValueError, match=message):
         check([0, 0])
-    with pytest.raises(ValueError, match=r"y has 1 class with positive .* \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"Only 1 class of y .* 2 are needed.* \[0, 1\]"):
         check([0, 1], [1, 0])
-    with pytest.raises(ValueError, match=r"y has 1 class with positive .* \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"Only 1 class of y .* 2 are needed.* \[0, 1\]"):
         check([0, 1], class_weight={1: 0})
-    with pytest.raises(ValueError, match="y has 0 classes with positive weight"):
+    with pytest.raises(ValueError, match=r"No class of y has positive weight, .* 2 are needed"):
         check([0, 1], class_weight={0: 0, 1: 0})
 
 
@@ -129,9 +129,9 @@ def test_a_part_of_the_data_may_have_a_single_class():
     classes, data = check([1, 1], classes=[0, 1], is_part=True)
     assert classes.tolist() == [0, 1]
     assert data.y.tolist() == [1, 1]
-    with pytest.raises(ValueError, match="y has 1 class with positive weight"):
+    with pytest.raises(ValueError, match=r"Only 1 class of y has positive weight, .* 2 are needed"):
         check([1, 1], is_part=True)
-    with pytest.raises(ValueError, match="y has 0 classes with positive weight"):
+    with pytest.raises(ValueError, match=r"No class of y has positive weight, .* 1 is needed"):
         check([1, 1], classes=[0, 1], is_part=True, class_weight={1: 0})
 
 
@@ -231,7 +231,7 @@ def test_the_split_is_stratified_and_sorted_by_length():
     assert set(other.indices) != set(valid.indices)
 
 
-def test_the_validation_data_are_rounded_up_and_hold_each_class():
+def test_the_validation_size_is_rounded_up_and_every_class_is_included():
     assert len(stratified_split(dataset([1] * 25, [0, 1] * 12 + [0]), 0.1, 0)[1]) == 3
     assert len(stratified_split(dataset([1] * 20, [0, 1, 2, 3] * 5), 0.05, 0)[1]) == 4
 

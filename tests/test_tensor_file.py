@@ -50,7 +50,7 @@ def test_tensors_that_are_not_contiguous_or_need_gradients_are_written(tmp_path)
     assert torch.equal(read_tensors["weight"], torch.ones(2))
 
 
-def test_permissions_are_those_of_a_new_file_and_no_temporary_file_is_left(path):
+def test_permissions_match_a_new_file_and_no_temporary_file_is_left(path):
     (path.parent / "other").write_bytes(b"")
     mode = stat.S_IMODE(os.stat(path).st_mode)
     assert mode == stat.S_IMODE(os.stat(path.parent / "other").st_mode)
@@ -176,7 +176,7 @@ def test_a_file_that_write_file_did_not_write_raises(content, message, tmp_path)
         read(path)
 
 
-def test_the_largest_header_that_can_be_read_is_written(tmp_path):
+def test_a_header_of_the_maximum_size_can_be_written_and_read(tmp_path):
     path = tmp_path / "file"
     write_file(path, {"text": ""}, {})
     n_bytes = int.from_bytes(path.read_bytes()[:8], "little")
@@ -196,7 +196,7 @@ def test_only_temporary_files_of_the_same_path_are_removed(path):
     assert set(os.listdir(path.parent)) == {"file", *kept}
 
 
-def test_temporary_files_have_the_names_that_are_removed(path, monkeypatch):
+def test_remove_temporary_files_finds_what_write_atomically_leaves(path, monkeypatch):
     def fail(*paths):
         raise OSError("The disk is gone")
 

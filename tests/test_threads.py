@@ -33,7 +33,9 @@ def four_threads():
         (np.int64(2), 1, 2),
     ],
 )
-def test_n_jobs_none_is_the_useful_number_of_threads(n_jobs, n_useful, n_threads, four_threads):
+def test_n_jobs_none_uses_as_many_threads_as_the_batch_can_use(
+    n_jobs, n_useful, n_threads, four_threads
+):
     assert resolve_n_threads(n_jobs, n_useful) == n_threads
     assert type(resolve_n_threads(n_jobs, n_useful)) is int
 

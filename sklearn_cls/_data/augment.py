@@ -2,10 +2,10 @@
 
 Shapes: B sequences, T steps, F features, K classes.
 
-Choices: each sequence is replayed at a speed that varies smoothly and at random [1]; then a segment
-of half of the sequences is replaced by the same segment of another sequence of the batch, and the
-label becomes a mixture of both labels in proportion to their steps [2]. Neither method changes the
-length of a sequence or copies padding into it.
+Design choices: each sequence is replayed at a speed that varies smoothly and at random [1]; then a
+segment of half of the sequences is replaced by the same segment of another sequence of the batch,
+and the label becomes a mixture of both labels in proportion to their steps [2]. Neither method
+changes the length of a sequence or copies padding into it.
 
 [1] Um et al., Data Augmentation of Wearable Sensor Data for Parkinson's Disease Monitoring using
     Convolutional Neural Networks, ICMI 2017.

@@ -66,7 +66,7 @@ class SequenceDataset(Dataset):
     def batch(self, i, device, device_cache=None):
         """Return the items `i` as inputs and class codes.
 
-        They are read from `device_cache`, if given: all items, padded, on the device.
+        If `device_cache` (all items, padded, on the device) is given, they are read from it.
         """
         if device_cache is None:
             inputs = padded_batch(self.sequences, self.indices[i], device)
@@ -201,8 +201,8 @@ def prediction_batch(sequences, indices, device):
     """Return a padded batch; fewer than 4 short sequences are repeated until there are 4.
 
     Matrix products with 1 to 3 rows add in a different order than larger ones, so without this the
-    result of a sequence would depend on how many are predicted with it. Long sequences agree up to
-    float32 rounding only; repeating them would take too long.
+    result of a sequence would depend on how many are predicted with it. For long sequences the
+    result may still differ by float32 rounding; repeating them would take too long.
     """
     if len(indices) < MIN_SHORT_SEQUENCES and sequences.lengths[indices[-1]] <= MAX_SHORT_STEPS:
         indices = np.resize(indices, MIN_SHORT_SEQUENCES)

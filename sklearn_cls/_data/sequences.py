@@ -15,9 +15,10 @@ from sklearn.utils.validation import check_array, validate_data
 
 from sklearn_cls._compat import check_feature_names
 
-CHUNK_BYTES = 8 * 2**20  # of float32 data in memory at a time, in a pass over all sequences
+# Bytes of float32 data held in memory at a time while all sequences are read.
+CHUNK_BYTES = 8 * 2**20
 # Scales differ if, in more than 10 % of the sequences, the standard deviation of some feature is
-# below 1 % of that over all sequences. If it is below 1e-6 of that, it is rounding error.
+# below 1 % of the overall standard deviation. Below 1e-6 of it, the variation is rounding error.
 SMALL_STD_FRACTION, SMALL_STD, RELATIVE_ROUNDING = 0.1, 0.01, 1e-6
 MAX_SCALE_SEQUENCES = 1000  # maximum number to compare, so that the check stays fast
 FLOAT32 = np.finfo(np.float32)
@@ -311,7 +312,10 @@ def _as_float32(x, name):
 
 def _empty_sequence_error(i, shape, all_missing=False):
     why = "all of its values are NaN" if all_missing else f"shape {shape}"
-    return ValueError(f"X[{i}] has no steps ({why}); every sequence needs at least one. Drop it.")
+    return ValueError(
+        f"X[{i}] has no steps ({why}); every sequence needs at least one. Remove this sequence and "
+        "its label."
+    )
 
 
 def _infinity_error(i):

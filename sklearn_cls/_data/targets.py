@@ -1,6 +1,7 @@
 """Validation of y, `sample_weight`, `class_weight` and `classes`, and the validation split.
 
-Every error about them is raised here.
+Almost all errors about them are raised here; two that only `partial_fit` raises are in
+`_classifier`.
 
 Shapes: n sequences, K classes.
 """
@@ -99,10 +100,11 @@ def _check_n_classes(classes, codes, minimum):
     """Raise an error if there are too few classes among the sequences with positive weight."""
     n_classes = len(np.unique(codes))
     if len(classes) < 2 or n_classes < minimum:
+        is_one_enough = len(classes) >= 2 and minimum == 1
         raise ValueError(
-            f"y has {n_classes} class{'' if n_classes == 1 else 'es'} with positive weight; a "
-            "classifier needs at least two. Regardless of sample_weight and class_weight, the "
-            f"classes are {classes.tolist()}."
+            f"{'Only 1' if n_classes else 'No'} class of y has positive weight, but at least "
+            f"{'1 is' if is_one_enough else '2 are'} needed. All classes, including those of "
+            f"weight 0: {classes.tolist()}."
         )
 
 

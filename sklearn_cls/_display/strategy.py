@@ -76,8 +76,9 @@ class StrategyDisplay:
         estimator : GridSearchCV or another search with `cv_results_`
             A fitted search over `cls_strategy` and optionally `depth`, of a
             :class:`CLSTransformerClassifier` or of a Pipeline with one. Candidates whose `pooling`
-            is "mean", "max" or "attention" ignore `cls_strategy`, and are drawn by pooling instead.
-            If other parameters were searched too, the candidate with the best mean score is drawn.
+            is "mean", "max" or "attention" ignore `cls_strategy`, and are grouped by their pooling
+            instead. If other parameters were searched too, the candidate with the best mean score
+            is drawn.
 
         metric : str, default=None
             Metric to draw if the search has several. If None, that of `refit`.

@@ -73,8 +73,9 @@ class TrainingDisplay:
         ----------
         estimator : estimator, list of estimators, or dict of str to estimator
             A fitted :class:`CLSTransformerClassifier`, or a Pipeline or a search that ends in one;
-            a search is drawn by its `best_estimator_`. Several are drawn in the same panels, named
-            by the keys of the dict, or by the parameters in which the estimators of a list differ.
+            for a search, its `best_estimator_` is drawn. Several are drawn in the same panels,
+            named by the keys of the dict, or by the parameters in which the estimators of a list
+            differ.
 
         ax : matplotlib Axes or array-like of Axes, default=None
             One Axes for each panel, or a single one, which is divided into the panels. If None, a

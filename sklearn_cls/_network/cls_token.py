@@ -2,8 +2,8 @@
 
 Shapes: B sequences, D `d_model`.
 
-Choices: the learned token starts with standard deviation 0.02, like the embeddings of BERT [1]; the
-tokens that are not trained are zeros or drawn from a standard normal distribution.
+Design choices: the learned token starts with standard deviation 0.02, like the embeddings of BERT
+[1]; the tokens that are not trained are zeros or drawn from a standard normal distribution.
 
 [1] Devlin et al., BERT: Pre-training of Deep Bidirectional Transformers, NAACL 2019.
 """

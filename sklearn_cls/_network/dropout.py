@@ -1,7 +1,7 @@
 """Dropout with its own random generator, cheap enough for small networks on the CPU.
 
-Choices: a mask takes 8 random bits per element where `nn.Dropout` draws 32 or more. This is 5 times
-faster on the CPU, where `nn.Dropout` takes as long as the matrix products around it.
+Design choices: a mask takes 8 random bits per element where `nn.Dropout` draws 32 or more. This is
+5 times faster on the CPU, where `nn.Dropout` takes as long as the matrix products around it.
 """
 
 import torch

@@ -3,10 +3,10 @@
 Shapes: B sequences, T steps, N tokens, F features, C channels of the input, P steps per patch,
 D `d_model`.
 
-Choices: missing values are imputed with the training mean, and indicators of them are added if the
-training data had any; a token is a patch of steps [1], projected linearly or by two convolutions
-of which the first is strided [2]; padding is zero in every layer, so that a padded sequence and an
-unpadded one give the same tokens.
+Design choices: missing values are imputed with the training mean, and indicators of them are added
+if the training data had any; a token is a patch of steps [1], projected linearly or by two
+convolutions of which the first is strided [2]; padding is zero in every layer, so that a padded
+sequence and an unpadded one give the same tokens.
 
 [1] Nie et al., A Time Series is Worth 64 Words, ICLR 2023.
 [2] Wang et al., Time Series Classification from Scratch with Deep Neural Networks, IJCNN 2017.

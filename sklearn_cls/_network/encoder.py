@@ -3,9 +3,9 @@
 Shapes: B sequences, T steps, N tokens ([CLS] included, if there is one), F features,
 D `d_model`, H heads, E head size, K classes, L blocks.
 
-Choices: pre-norm blocks [1] with GELU [2]; no position on [CLS]; no dropout on attention weights,
-which would rule out the fast attention kernels on the CPU; the last block computes the output of
-[CLS] only, as nothing reads its other outputs.
+Design choices: pre-norm blocks [1] with GELU [2]; no position on [CLS]; no dropout on attention
+weights, which would rule out the fast attention kernels on the CPU; the last block computes the
+output of [CLS] only, as nothing reads its other outputs.
 
 [1] Xiong et al., On Layer Normalization in the Transformer Architecture, ICML 2020.
 [2] Hendrycks and Gimpel, Gaussian Error Linear Units, 2016.

@@ -2,7 +2,7 @@
 
 Shapes: B sequences, N tokens, D `d_model`, E head size.
 
-Choices: sinusoids [1] are halved, so that position and content have equal magnitude at
+Design choices: sinusoids [1] are halved, so that position and content have equal magnitude at
 initialization; learned positions start with standard deviation 0.02; rotary positions [2] pair
 element i of a head with element i + E / 2. [CLS] has no position: nothing is added to it, and its
 rotary angle is 0, so that the steps start at rotary position 1.

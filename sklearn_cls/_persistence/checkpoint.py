@@ -30,7 +30,6 @@ MAGIC = b"sklearn_cls checkpoint, format 2\n"
 INTERVAL = 5.0  # minimum number of seconds between two writes
 SHARE = 0.05  # maximum fraction of the training time that is spent on writing
 IGNORED_PARAMS = {"callbacks", "class_weight", "device", "n_jobs", "verbose", "warm_start"}
-DATA = ("X", "y", "sample_weight", "warm_start")  # entries of the fingerprint that are hashes
 
 
 class Checkpoint(PassiveCallback):
@@ -57,7 +56,8 @@ class Checkpoint(PassiveCallback):
     def __init__(self, path=None, fingerprint=None, seed=None):
         self.path, self.fingerprint, self.seed = path, fingerprint, seed
         self.saved = None  # the state in the file, until it is restored
-        self.n_epochs = None  # of the file; None if this fit has neither written nor restored it
+        # Number of epochs in the file; None until this fit has written or restored it.
+        self.n_epochs = None
         self.next_write = 0.0
         self.is_failing = self.is_interrupted = False
         if path is not None and os.path.exists(path):
@@ -66,7 +66,10 @@ class Checkpoint(PassiveCallback):
             self.seed = self.saved["seed"]
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Restore the state from the file, or write a first one, so that an invalid path raises."""
+        """Restore the state from the file, or write the first checkpoint now.
+
+        Writing it now makes an invalid path raise before training.
+        """
         if self.path is None:
             return
         remove_temporary_files(self.path)
@@ -95,7 +98,10 @@ class Checkpoint(PassiveCallback):
                 )
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
-        """Record whether Ctrl-C ended the training: then a file with finished epochs is kept."""
+        """Record whether Ctrl-C ended the training.
+
+        If it did, a file that contains finished epochs is kept.
+        """
         self.is_interrupted = net.is_interrupted
         if self.n_epochs and self.is_interrupted:
             net.resumed_from = self.fingerprint["warm_start"]
@@ -205,10 +211,15 @@ def check_fingerprint(path, saved, expected):
     """Raise ValueError if the fingerprints differ, naming the first parameter that does."""
     for name, value in expected.items():
         if saved.get(name) != value:
-            what = "different" if name in DATA else f"{saved.get(name)}, not {value}"
+            difference = {
+                "X": "in which X is different",
+                "y": "in which y is different",
+                "sample_weight": "in which sample_weight or class_weight is different",
+                "warm_start": "which started from different weights (warm_start=True)",
+            }.get(name, f"in which {name} is {saved.get(name)}, not {value}")
             raise ValueError(
-                f"checkpoint={path!r} belongs to another fit, in which {name} is {what}. Restore "
-                f"{name} to resume that fit, or delete the file to start a new one."
+                f"checkpoint={path!r} belongs to another fit, {difference}. Undo this change to "
+                "resume that fit, or delete the file to start a new one."
             )
 
 

@@ -118,8 +118,8 @@ def open_file(path, max_header=MAX_HEADER):
         header = int.from_bytes(file.read(8), "little")
     if header > size - 8:
         raise FileError(
-            f"{path} is truncated, or not a safetensors file: it has {size} bytes, and its header "
-            f"claims {header}."
+            f"{path} is truncated, or not a safetensors file: it has {size} bytes, but its first "
+            f"8 bytes declare a header of {header} bytes."
         )
     if header > max_header:
         raise FileError(f"{path} has a header of {header} bytes; the limit is {max_header}.")

@@ -1,1 +1,4 @@
-"""Device, random numbers and threads of torch, set for the calling thread and restored."""
+"""Device, random generators and number of threads.
+
+They are changed only in the calling thread, and then restored.
+"""

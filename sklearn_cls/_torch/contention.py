@@ -5,10 +5,10 @@ for is preempted by another process, they occupy cores on which it could run. GN
 spinning while it manages more threads than there are cores [1], so idle threads are added as long
 as the operating system reports contention. Results do not depend on them.
 
-Measured on 2 cores, torch 2.13, medians of 5 rounds: two fits at once of 2 threads each are 4.2 to
-4.5 times as fast (1.9 times in the slowest round), and a fit alone takes the same time.
-GOMP_SPINCOUNT=100 or OMP_WAIT_POLICY=PASSIVE help two fits as much, but a fit alone then takes 1.5
-to 1.7 times as long.
+Measured on 2 cores with torch 2.13: with this, two concurrent fits with 2 threads each run 4.2 to
+4.5 times as fast as without it (median of 5 rounds; 1.9 times in the slowest), and the time of a
+single fit does not change. GOMP_SPINCOUNT=100 or OMP_WAIT_POLICY=PASSIVE speed up two concurrent
+fits as much, but a single fit then takes 1.5 to 1.7 times as long.
 
 [1] https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html
 """
@@ -19,8 +19,10 @@ import threading
 from contextlib import contextmanager, suppress
 
 INTERVAL = 0.1  # seconds between two readings of the run-queue wait
-CONTENTION_THRESHOLD = 0.075  # waiting time per thread, relative to INTERVAL; below 0.01 if alone
-CALM_INTERVALS = 5  # consecutive intervals without contention that end the idle threads
+# Waiting time per thread, relative to INTERVAL. It stays below 0.01 when no other process competes.
+CONTENTION_THRESHOLD = 0.075
+# Number of uncontended intervals in a row after which the idle threads are ended.
+CALM_INTERVALS = 5
 
 
 @contextmanager

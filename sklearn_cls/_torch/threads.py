@@ -27,7 +27,9 @@ if hasattr(os, "register_at_fork"):
 def resolve_n_threads(n_jobs, n_useful):
     """Return the number of threads for the parameter `n_jobs`.
 
-    None gives `n_useful`, at most `torch.get_num_threads()`; -1 gives one per core, -2 one fewer.
+    `n_useful` is the number of threads that the batch (in prediction: all batches together) is
+    large enough to use. None gives `n_useful`, at least 1 and at most `torch.get_num_threads()`;
+    -1 gives one thread per core, -2 one fewer.
     """
     if n_jobs == 0:
         raise ValueError("n_jobs must be None, a number of threads, or -1 for all cores; got 0.")

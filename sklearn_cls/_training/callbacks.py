@@ -1,4 +1,4 @@
-"""Callbacks of skorch and of scikit-learn: checks, progress bar, early stopping."""
+"""skorch and scikit-learn callbacks: checks, progress bar, early stopping."""
 
 from copy import copy
 
@@ -16,7 +16,11 @@ class StopTraining(Exception):
 
 
 class PassiveCallback(Callback):
-    """A callback that never stops training; a KeyboardInterrupt in it is the user's Ctrl-C."""
+    """A callback that never asks to stop.
+
+    skorch callbacks ask by raising KeyboardInterrupt, so one raised in this callback can only be
+    Ctrl-C.
+    """
 
 
 class EpochBar(PassiveCallback):
@@ -98,7 +102,7 @@ def check_callbacks(callbacks):
             sklearn_callbacks.append(item)
         else:
             raise ValueError(
-                "callbacks must contain callbacks of skorch, (name, callback) tuples of them, or "
+                "callbacks must contain skorch callbacks, (name, callback) tuples of them, or "
                 f"callbacks of scikit-learn 1.9 or newer, got {item!r}; see skorch.callbacks and "
                 "sklearn.callback."
             )

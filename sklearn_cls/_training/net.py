@@ -96,7 +96,7 @@ class Net(NeuralNetClassifier):
 
     def initialize_optimizer(self, triggered_directly=None):
         """Build AdamW and its learning rate schedule."""
-        # The first optimizer of a process imports torch._dynamo, which takes seconds.
+        # Creating the first optimizer in a process imports torch._dynamo, which takes seconds.
         if self.n_updates > 0:
             self.optimizer_ = adamw(self.module_, self.lr, self.weight_decay)
             self.schedule_ = cosine_schedule(self.optimizer_, self.n_updates, self.warmup_fraction)
@@ -321,7 +321,7 @@ def build_net(network, training, *, mean_and_std, valid=None, warm_start_net=Non
     valid : SequenceDataset or None
         Validation data of each epoch.
     warm_start_net : Net or None
-        The net whose weights, and optimizer if it still has one, training continues from.
+        Training continues from the weights of this net, and from its optimizer if it still has one.
     """
     net = new_net(
         network,
