@@ -26,7 +26,7 @@ test-all: .venv/ready
 test-floor: .venv-floor/ready
 	.venv-floor/bin/python -m pytest $(PARALLEL)
 
-# Fuzz the public methods with 2,000 examples per test instead of 200.
+# Fuzz the public methods with 2,000 examples instead of 200.
 fuzz: .venv/ready
 	FUZZ_EXAMPLES=2000 $(RUN) -m pytest tests/test_fuzz.py
 
@@ -82,7 +82,8 @@ dist: .venv/ready
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-# torch is installed first and by its exact version: a looser requirement may pull in another build.
+# torch is installed first: if pip resolved torch together with the package, it might choose another
+# build of it, such as CUDA instead of CPU.
 	$(BIN)/pip install --quiet "$$(grep '^torch==' constraints.txt)"
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@

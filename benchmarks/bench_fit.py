@@ -1,10 +1,10 @@
-"""Overhead of `fit` over a plain PyTorch loop that trains the same network with equal batch size.
+"""Overhead of `fit` over a plain PyTorch loop.
 
-The loop receives a built network and prepared data; `fit` also validates and standardizes the data,
-builds the network, records the history and calls its callbacks. The data are the digits (1,797
-sequences of 8 steps and 8 features) and 2,000 random sequences of 100 steps and 8 features. Both
-train for 10 epochs with batches of 64, a learning rate of 1e-3 and no augmentation; all other
-parameters have their default values.
+The loop trains the same network with the same batch size. It receives a built network and prepared
+data; `fit` also validates and standardizes the data, builds the network, records the history and
+calls its callbacks. The data are the digits (1,797 sequences of 8 steps and 8 features) and 2,000
+random sequences of 100 steps and 8 features. Both train for 10 epochs with batches of 64, a
+learning rate of 1e-3 and no augmentation; all other parameters have their default values.
 """
 
 import copy

@@ -1,10 +1,10 @@
 """The exact [CLS] readout compared with `nn.TransformerEncoder` with the same weights.
 
-Sequences of 100 steps and 8 features, batches of 64, linear embedding, d_model 64, 4 heads (head
-size 16), feed-forward 128, no dropout in either. The table shows the largest differences in logits
-and gradients and the speed-ups in training and inference, by depth. A round consists of 5 steps of
-one network, then 5 of the other, because the first step after a switch is slowed down by the memory
-layout that the other network left.
+The sequences have 100 steps and 8 features, and a batch has 64 sequences. Both networks have a
+linear embedding, d_model 64, 4 heads of size 16, feed-forward layers of size 128 and no dropout.
+The table shows the largest differences in logits and gradients, and the speed-ups in training and
+inference, by depth. A round consists of 5 steps of one network, then 5 of the other, because the
+first step after a switch is slowed down by the memory layout that the other network left.
 """
 
 from functools import partial

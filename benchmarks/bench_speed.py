@@ -3,7 +3,7 @@
 Each row compares this package ("ours") with a baseline ("theirs"). Both are medians over
 interleaved rounds, in seconds or, where the row says so, in MB. "ratio" is the median of theirs /
 ours within a round, above 1 if this package is faster or needs less memory, and "target" is the
-ratio to reach. Alternatives that are not installed are skipped; install them by `pip install
+ratio to reach. Alternatives that are not installed are skipped; install them with `pip install
 transformers x-transformers sktime tsai`. Fits and predictions run on the GPU if there is one. The
 fit on PLAID is skipped unless `--data` names a folder that contains PLAID_TRAIN.ts.
 """

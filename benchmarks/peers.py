@@ -1,4 +1,6 @@
-"""The alternatives that the speed benchmark compares with, configured as users would do it.
+"""The alternatives that the speed benchmark compares this package with.
+
+They are configured as a user would configure them.
 
 Shapes: B sequences, T steps, F features, K classes, D `d_model`. X is (n, T, F) float32, y (n,).
 """
@@ -127,7 +129,7 @@ def sizes(X, y):
 
 
 def skorch_classifier(X, y, *, max_epochs, batch_size, dropout):
-    """Return skorch's classifier around `TransformerEncoder`, unfitted, without validation data."""
+    """Return a skorch classifier around `TransformerEncoder`, unfitted, without validation data."""
     names = ("module__n_features", "module__n_classes", "module__n_steps")
     return NeuralNetClassifier(
         TransformerEncoder, **dict(zip(names, sizes(X, y), strict=True)), module__dropout=dropout,

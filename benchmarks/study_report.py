@@ -51,8 +51,11 @@ def expectations(runs):
             "fixed and learned are about equal",
             *judge_average(gaps, "fixed", {"equal"}, {"worse", "better"}),
         ),
-        ("zeros are behind at depth 1 on selection tasks only", *judge_zeros(runs)),
-        ("random acts as noise", *judge_random(runs, gaps)),
+        (
+            "zeros are worse than learned only at depth 1 on the marked-step problem",
+            *judge_zeros(runs),
+        ),
+        ("random is worse than learned", *judge_random(runs, gaps)),
         ("no arm is best everywhere", *judge_worst_cases(runs)),
     ]
     return pd.DataFrame(rows, columns=columns)
@@ -79,7 +82,7 @@ def judge_average(gaps, arm, confirming, refuting):
 
 
 def judge_random(runs, gaps):
-    """Return the verdict on whether a random token acts as noise, and the evidence."""
+    """Return the verdict on whether "random" is worse than "learned", and the evidence."""
     result, evidence = judge_average(gaps, "random", {"worse"}, {"equal", "better"})
     changed = redrawn(runs)["changed, mean"]
     evidence += (
@@ -89,7 +92,7 @@ def judge_random(runs, gaps):
 
 
 def judge_zeros(runs):
-    """Return the verdict and the evidence on zeros being behind on "marked" at depth 1 only."""
+    """Return the verdict on "zeros" being worse only on "marked" at depth 1, and the evidence."""
     table = zeros(runs).set_index("setting")
     gaps = {
         (setting, name): gap
@@ -137,7 +140,7 @@ def judge_worst_cases(runs):
 
 
 def classify(gap):
-    """Classify a difference (mean, low, high) as "equal", "worse", "better" or "open"."""
+    """Classify a difference (mean, low, high) as "equal", "worse", "better" or "inconclusive"."""
     mean, low, high = gap
     if -MARGIN < low and high < MARGIN:
         return "equal"
@@ -145,7 +148,7 @@ def classify(gap):
         return "worse"
     if low > 0 and mean >= MARGIN:
         return "better"
-    return "open"
+    return "inconclusive"
 
 
 def verdict(confirmed, refuted):

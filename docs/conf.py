@@ -1,4 +1,4 @@
-"""Sphinx configuration; what takes more than a setting is in `docs/_sphinx.py`."""
+"""Sphinx settings; custom Sphinx code is in `docs/_sphinx.py`."""
 
 import sys
 from pathlib import Path
@@ -25,7 +25,8 @@ extensions = [
 exclude_patterns = ["_build", "_templates", "examples"]
 templates_path = ["_templates"]
 default_role = "literal"
-smartquotes = False  # scikit-learn's links to parameters quote their types as they are
+# scikit-learn's links contain the parameter types verbatim; smart quotes would break them.
+smartquotes = False
 
 # The inventories are local, so that a build needs no network: see docs/_inventories/write.py.
 intersphinx_mapping = {

@@ -91,7 +91,7 @@ def differences():
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/the_answer.rst"])
-def test_table_of_the_answer_has_the_numbers_of_the_study(page, differences):
+def test_table_of_strategies_has_the_numbers_of_the_study(page, differences):
     average = differences.loc["mean of all settings"]
     expected = {name: as_text(average.loc[name]) for name in STRATEGIES[1:]}
     found = differences_of((DOCS.parent / page).read_text())
@@ -99,7 +99,7 @@ def test_table_of_the_answer_has_the_numbers_of_the_study(page, differences):
     assert dict(found) == {"learned": "0 (reference)", **expected}
 
 
-def test_details_of_the_answer_have_the_numbers_of_the_study(differences):
+def test_details_of_the_study_page_have_its_numbers(differences):
     page = " ".join((DOCS / "the_answer.rst").read_text().split())
     opening, details = page.partition(".. list-table::")[0], page.partition("In more detail")[2]
     details = details.partition("The study compares")[0]
@@ -166,7 +166,7 @@ def test_front_page_has_the_numbers_of_the_tables(differences):
     mean = table("defaults_problems.csv", "problem").loc["mean of the first eight"] * 100
     assert f"card:: {mean['default']:.0f} % accuracy" in page
     assert f"MiniRocket reaches {mean['minirocket']:.0f} %" in page
-    assert f"a textbook transformer {mean['textbook']:.0f} %" in page
+    assert f"a plain transformer {mean['textbook']:.0f} %" in page
     assert f"with dynamic time warping {mean['1nn']:.0f} %" in page
     speed = (
         table("speed.csv", "benchmark").query("baseline == 'skorch'").filter(like="fit ", axis=0)

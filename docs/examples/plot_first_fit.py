@@ -7,8 +7,11 @@ least certain?
 """
 
 # %%
-# Sequences --------- An image has 8 rows of 8 pixels. Each row is a step, and each pixel of a row
-# is a feature, so a digit is a sequence of 8 steps with 8 features.
+# Sequences
+# ---------
+#
+# An image has 8 rows of 8 pixels. Each row is a step, and each pixel of a row is a feature, so a
+# digit is a sequence of 8 steps with 8 features.
 
 from sklearn.model_selection import train_test_split
 
@@ -19,8 +22,11 @@ X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
 X_train.shape
 
 # %%
-# Fit --- The defaults work without tuning. Here, `max_epochs` is smaller than the default to save
-# time, and `random_state` makes the fit reproducible.
+# Fit
+# ---
+#
+# The defaults work without tuning. Here, `max_epochs` is smaller than the default to save time, and
+# `random_state` makes the fit reproducible.
 
 from sklearn_cls import CLSTransformerClassifier
 

@@ -24,7 +24,7 @@ X_train, X_test = from_channels_first(X_train), from_channels_first(X_test)
 len(X_train), X_train[0].shape, X_train[1].shape
 
 # %%
-# Sequences of unequal length need no padding, neither for training nor for prediction.
+# Sequences of unequal length need no padding, either for training or for prediction.
 
 clf = CLSTransformerClassifier(random_state=0).fit(X_train, y_train)
 clf.score(X_test, y_test)

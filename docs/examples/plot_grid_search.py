@@ -28,7 +28,8 @@ clf = CLSTransformerClassifier(
 )  # fmt: skip
 strategies = ["learned", "zeros", "fixed", "random"]
 grid = {"cls_strategy": strategies, "depth": [1, 2], "lr": [5e-3, 1.5e-2]}
-# With 0, there is one bar for the whole search; with None, each fit has a bar for its epochs, too.
+# With max_propagation_depth=0, there is one bar for the whole search; with None, each fit has a
+# bar for its epochs, too.
 search = GridSearchCV(clf, grid, cv=3).set_callbacks(ProgressBar(max_propagation_depth=0))
 search.fit(X_train, y_train)
 search.best_params_, search.score(X_test, y_test)
@@ -36,8 +37,8 @@ search.best_params_, search.score(X_test, y_test)
 # %%
 # The figure shows the accuracy of each candidate in cross-validation, at the better of the two
 # learning rates. The error bars are standard deviations over folds, and do not show which
-# differences are significant: :doc:`/the_answer` compares the strategies on ten problems and tests
-# the differences.
+# differences are significant: the :doc:`study of [CLS] </the_answer>` compares the strategies on
+# ten problems and tests the differences.
 
 StrategyDisplay.from_estimator(search)
 

@@ -44,10 +44,11 @@ class TokenMonitor(Callback):
 
 # %%
 # With one block, [CLS] attends to the steps once. A fit of one epoch with a learning rate of almost
-# 0 returns the network at initialization. All other weights, the batches and the learning rate are
-# the same for all strategies. In :doc:`/the_answer`, where the learning rate was tuned for each
-# strategy, the same value was chosen for all of them. This example illustrates a single run;
-# :doc:`/the_answer` compares accuracies.
+# 0 returns the network at initialization. All weights except the token are initially the same for
+# all strategies, and so are the batches and the learning rate. In the
+# :doc:`study of [CLS] </the_answer>`, where the learning rate was tuned for each strategy, the same
+# value was chosen for all of them. This example illustrates a single run; the study compares
+# accuracies.
 
 params = {
     "depth": 1, "embedding": "linear", "augment": False, "d_model": 32, "n_heads": 2,
@@ -66,8 +67,8 @@ for strategy in strategies:
 
 # %%
 # The figure shows the attention to a step by its distance from the marked step, for the head that
-# attends to the marked step most. At initialization, the query of zeros is 0, so the attention to
-# every step is exactly 1/24. After training, this head attends almost only to the marked step.
+# attends to the marked step most. At initialization, the query with "zeros" is 0, so the attention
+# to every step is exactly 1/24. After training, this head attends almost only to the marked step.
 
 distances = np.arange(-8, 9)
 
@@ -91,13 +92,13 @@ figure.supxlabel("steps from the marked one")
 figure.supylabel("attention of one head")
 
 # %%
-# The strategies differ in how soon :math:`W_q` receives a useful gradient. With zeros, the gradient
-# is exactly 0 at the first update: :math:`W_q` multiplies a vector of zeros, so only the biases can
-# learn. As soon as the bias of the preceding layer norm has changed, this vector is no longer 0,
-# and :math:`W_q` starts to learn. With random, every sequence has a different query, so the network
-# first has to learn to ignore it. At the start, the gradient of learned is larger than that of
-# fixed, because its token is initially 50 times smaller: the layer norm before :math:`W_q`
-# compensates for this, but the residual connection does not.
+# The strategies differ in how soon :math:`W_q` receives a useful gradient. With "zeros", the
+# gradient is exactly 0 at the first update: :math:`W_q` multiplies a vector of zeros, so only the
+# biases can learn. As soon as the bias of the preceding layer norm has changed, this vector is no
+# longer 0, and :math:`W_q` starts to learn. With "random", every sequence has a different query, so
+# the network first has to learn to ignore it. At the start, the gradient is larger with "learned"
+# than with "fixed", because a learned token is initially 50 times smaller: the layer norm before
+# :math:`W_q` compensates for this, but the residual connection does not.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
 for (strategy, monitor), marker in zip(monitors.items(), "os^D", strict=True):

@@ -2,11 +2,11 @@
 The value of [CLS]
 ==================
 
-Which value should the [CLS] token have: learned, zeros, drawn once and kept, or redrawn in every
-forward pass? Is a token needed at all, or is the mean over the steps equally good? This example
-draws the figures of :doc:`/the_answer` from the results of ``benchmarks/study_cls_value.py``, which
-compares 7 variants ("arms") on 10 real problems in 4 settings, with 5 seeds and a tuned learning
-rate for each arm.
+Which value should the [CLS] token have: learned, zeros, drawn once and kept, or redrawn for every
+training sequence? Is a token needed at all, or is the mean over the steps equally good? This
+example draws the figures of the :doc:`study of [CLS] </the_answer>` from the results of
+``benchmarks/study_cls_value.py``, which compares 7 variants ("arms") on 10 real problems in 4
+settings, with 5 seeds and a tuned learning rate for each arm.
 """
 
 # %%
