@@ -205,7 +205,7 @@ class CLSTransformerClassifier(
         Training loss of each epoch.
 
     net_ : skorch.NeuralNetClassifier
-        The skorch net that trained the network.
+        The skorch net that trained the network, without the training data and its own history.
 
     module_ : torch.nn.Module
         The network.
@@ -376,23 +376,22 @@ class CLSTransformerClassifier(
             warm_start_net = getattr(self, "net_", None) if self.warm_start else None
             device, callbacks, sklearn_callbacks = self._check_params(warm_start_net)
             data = self._check_data(X, y, sample_weight, warm_start_net)
-            seed = self._draw_seed(warm_start_net)
-            checkpoint = open_checkpoint(checkpoint, self, data, device, warm_start_net, seed)
+            checkpoint = open_checkpoint(checkpoint, self, data, device, warm_start_net)
+            if checkpoint.seed is None:
+                checkpoint.seed = self._draw_seed(warm_start_net)
             train, valid = data, None
             if self.early_stopping:
                 train, valid = stratified_split(data, self.validation_fraction, checkpoint.seed)
-                callbacks.append(early_stopping(self.n_iter_no_change))
+                callbacks.append(("_early_stopping", early_stopping(self.n_iter_no_change)))
             training = training_params(self, len(train))
 
             metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
             hook_kwargs = {"estimator": self, "X": X, "y": y, "metadata": metadata}
             context = init_callback_context(self, sklearn_callbacks, training["max_epochs"])
             context.call_on_fit_task_begin(**hook_kwargs)
-            callbacks += [bar] if self.verbose else []
-            callbacks += [
-                ScikitLearnCallbacks(context, hook_kwargs, _fitted_attributes),
-                checkpoint,
-            ]
+            callbacks += [("_progress_bar", bar)] if self.verbose else []
+            adapter = ScikitLearnCallbacks(context, hook_kwargs, _fitted_attributes)
+            callbacks += [("_scikit_learn", adapter), ("_checkpoint", checkpoint)]
             net = self._build_net(
                 data, train, training, warm_start_net, checkpoint.seed,
                 device=device, callbacks=callbacks, valid=valid,
@@ -456,6 +455,10 @@ class CLSTransformerClassifier(
                 device=device, callbacks=callbacks,
             )  # fmt: skip
             self._set_fitted(net.train(data, self.n_jobs), keep_optimizer=True)
+        if (
+            net.is_interrupted
+        ):  # after the epoch: the estimator is fitted, but the caller's loop ends
+            raise KeyboardInterrupt
         return self
 
     def predict(self, X):
@@ -624,7 +627,7 @@ class CLSTransformerClassifier(
     @property
     def n_iter_(self):
         """Number of epochs."""
-        return len(self.history_["train_loss"])
+        return len(self.history_["epoch"])
 
     @property
     def _n_features_out(self):

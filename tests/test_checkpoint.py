@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 from contextlib import contextmanager
+from enum import IntEnum
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -514,3 +515,52 @@ def test_killed_fits_resume_to_the_weights_of_uninterrupted_ones(n_kills):
     run = subprocess.run(script, cwd=root, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert f"kills: {n_kills}" in run.stdout
+
+
+class Phase(IntEnum):
+    FIRST, SECOND = 1, 2
+
+
+class Memory(Callback):
+    """Keeps values of several types for as long as it is trained."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.arrays_, self.phase_, self.name_ = [], Phase.FIRST, np.str_("first")
+        self.bytes_, self.longdouble_ = np.arange(3, dtype=np.uint8), np.ones(2, np.longdouble)
+
+    def on_epoch_end(self, net, **kwargs):
+        self.arrays_ = [*self.arrays_, {"epoch": np.array([len(net.history)])}]
+        self.phase_, self.name_ = Phase.SECOND, np.str_("second")
+        self.bytes_ = self.bytes_ + np.uint8(1)
+        net.history.record("phase", Phase.SECOND)
+
+
+def test_nested_arrays_and_subclasses_of_python_types_are_restored(data, path):
+    crash(small(callbacks=[Memory()]), data, path)
+    memory = Memory()
+    clf = small(callbacks=[memory]).fit(*data, checkpoint=path)
+    assert [item["epoch"].tolist() for item in memory.arrays_] == [[i] for i in range(1, 9)]
+    assert (memory.phase_, memory.name_) == (Phase.SECOND, "second")
+    assert memory.bytes_.tolist() == [8, 9, 10]
+    assert memory.bytes_.dtype == np.uint8
+    assert clf.history_["phase"] == [2] * 8
+
+
+def test_a_callback_that_stops_before_training_keeps_the_checkpoint(data, path):
+    crash(small(), data, path)
+    before = path.read_bytes()
+
+    def stop(net, **kwargs):
+        raise KeyboardInterrupt
+
+    with pytest.raises(RuntimeError, match="stopped training before the end of the first epoch"):
+        small(callbacks=[Hook(on_train_begin=stop)]).fit(*data, checkpoint=path)
+    assert path.read_bytes() == before
+
+
+def test_a_rejected_checkpoint_draws_nothing_from_the_random_state(data, path):
+    crash(small(random_state=np.random.RandomState(0)), data, path)
+    rng = np.random.RandomState(0)
+    with pytest.raises(ValueError, match="another fit"):
+        small(random_state=rng, lr=1e-3).fit(*data, checkpoint=path)
+    assert rng.randint(1000) == np.random.RandomState(0).randint(1000)

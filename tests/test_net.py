@@ -6,6 +6,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
+from skorch.callbacks import PassthroughScoring
 from torch import nn
 
 from sklearn_cls._data import augment
@@ -240,3 +241,28 @@ def test_the_loss_of_cutmix_is_the_mixture_of_the_weighted_losses_of_both_classe
     assert len(losses) == 8
     found, expected = zip(*losses, strict=True)
     assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_ctrl_c_before_the_losses_of_the_first_epoch_are_recorded_is_raised(data, monkeypatch):
+    def interrupted(callback, net, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PassthroughScoring, "on_epoch_end", interrupted)
+    clf = small()
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(*data)
+    assert not hasattr(clf, "net_")
+
+
+def test_ctrl_c_after_the_epoch_of_partial_fit_is_raised_and_leaves_a_fitted_model(
+    data, monkeypatch
+):
+    def interrupted(net, **kwargs):
+        raise KeyboardInterrupt
+
+    clf = small(callbacks=[Hook(on_epoch_end=interrupted)])
+    monkeypatch.setattr("sklearn_cls._training.net.PASSIVE", (Hook,))  # not a request to stop
+    with pytest.raises(KeyboardInterrupt):
+        clf.partial_fit(*data)
+    assert clf.n_iter_ == 1
+    assert clf.predict(data[0]).shape == data[1].shape

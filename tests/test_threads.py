@@ -4,6 +4,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import ThreadpoolController
 
 from sklearn_cls._torch.threads import (
     resolve_n_threads,
@@ -97,7 +98,8 @@ def test_other_threads_keep_their_number_of_threads():
 
 
 def test_without_openmp_the_number_of_threads_of_the_process_is_set_and_restored(monkeypatch):
-    monkeypatch.setattr("sklearn_cls._torch.threads.SET_OPENMP", None)
+    openmp = ThreadpoolController().select(user_api="none")
+    monkeypatch.setattr("sklearn_cls._torch.threads.OPENMP", openmp)
     with thread_local_num_threads(2):
         assert torch.get_num_threads() == 2
     assert torch.get_num_threads() == 1

@@ -30,6 +30,7 @@ MAGIC = b"sklearn_cls checkpoint, format 2\n"
 INTERVAL = 5.0  # minimum number of seconds between two writes
 SHARE = 0.05  # maximum fraction of the training time that is spent on writing
 IGNORED_PARAMS = {"callbacks", "class_weight", "device", "n_jobs", "verbose", "warm_start"}
+ARRAY = "sklearn_cls.ndarray"  # key of a dict that represents an array
 
 
 class Checkpoint(PassiveCallback):
@@ -44,8 +45,11 @@ class Checkpoint(PassiveCallback):
         Path of the file. With None, no method does anything.
     fingerprint : dict of str, or None
         What must be equal for a fit to resume, see `fit_fingerprint`.
+
+    Attributes
+    ----------
     seed : int or None
-        Seed of the fit; replaced by that of the file, if there is one.
+        Seed of the fit that the file belongs to; None without a file, until the caller sets it.
 
     Raises
     ------
@@ -53,8 +57,9 @@ class Checkpoint(PassiveCallback):
         If the file belongs to another fit, or is not a checkpoint.
     """
 
-    def __init__(self, path=None, fingerprint=None, seed=None):
-        self.path, self.fingerprint, self.seed = path, fingerprint, seed
+    def __init__(self, path=None, fingerprint=None):
+        self.path, self.fingerprint = path, fingerprint
+        self.seed = None
         self.saved = None  # the state in the file, until it is restored
         # Number of epochs in the file; None until this fit has written or restored it.
         self.n_epochs = None
@@ -70,13 +75,13 @@ class Checkpoint(PassiveCallback):
 
         Writing it now makes an invalid path raise before training.
         """
-        if self.path is None:
+        if self.path is None or net.stop_requested:
             return
         remove_temporary_files(self.path)
         if self.saved is None:
             self.write(net)
         else:
-            restore_training_state(net, self.saved["net"])
+            restore_training_state(net, from_storable(self.saved["net"]))
             self.restore_callbacks(net, self.saved["callbacks"])
             self.n_epochs, self.saved = len(net.history), None
 
@@ -122,13 +127,13 @@ class Checkpoint(PassiveCallback):
         self.next_write = end + max(INTERVAL, (end - start) / SHARE)
 
     def restore_callbacks(self, net, states):
-        """Put the stored attributes back into the callbacks."""
+        """Set the stored attributes of the callbacks."""
         for item in net.callbacks_:
             for name, (kind, value) in states.get(callback_key(item), {}).items():
                 if kind == "state_dict":
-                    getattr(item[1], name).load_state_dict(value)
+                    getattr(item[1], name).load_state_dict(from_storable(value))
                 else:
-                    setattr(item[1], name, value.numpy() if kind == "array" else value)
+                    setattr(item[1], name, from_storable(value))
 
     def __enter__(self):
         """Return the checkpoint."""
@@ -145,16 +150,16 @@ class Checkpoint(PassiveCallback):
                 os.remove(self.path)
 
 
-def open_checkpoint(path, estimator, data, device, warm_start_net, seed):
+def open_checkpoint(path, estimator, data, device, warm_start_net):
     """Return the checkpoint of a fit of `estimator` to the dataset `data`."""
     if path is None:
-        return Checkpoint(seed=seed)
+        return Checkpoint()
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"checkpoint must be the path of a file or None, got {path!r}.")
     # The path is resolved now, because a callback may change the working directory.
     path = os.path.realpath(path)
     fingerprint = fit_fingerprint(estimator, data, device, warm_start_net)
-    return Checkpoint(path, fingerprint, seed)
+    return Checkpoint(path, fingerprint)
 
 
 def write_checkpoint(path, state):
@@ -248,21 +253,16 @@ def callback_key(item):
 def callback_state(callback):
     """Return the attributes of a callback that training sets, which skorch names with a final "_".
 
-    Each is a pair of a kind and a value: a scheduler is stored as its state dict, an array as a
-    tensor.
-    Attributes that cannot be stored are left out.
+    Each is a pair of ("value", value), or of ("state_dict", state) for a scheduler. Attributes that
+    cannot be stored are left out.
     """
     state = {}
     for name, value in vars(callback).items():
-        if not name.endswith("_"):
-            continue
         if hasattr(value, "state_dict") and not isinstance(value, type):
             state[name] = ("state_dict", value.state_dict())
-        elif isinstance(value, np.ndarray) and value.dtype.kind in "bif":
-            state[name] = ("array", torch.tensor(value))
         else:
             state[name] = ("value", value)
-    return storable_items(state)
+    return storable_items({name: pair for name, pair in state.items() if name.endswith("_")})
 
 
 def storable_items(mapping):
@@ -277,19 +277,39 @@ def storable_items(mapping):
 def to_storable(value):
     """Return `value` in types that `torch.load(weights_only=True)` accepts.
 
-    NumPy scalars become Python scalars.
+    Subclasses, such as NumPy scalars and members of enumerations, become the plain Python type;
+    arrays become tensors that `from_storable` recognizes.
 
     Raises
     ------
     TypeError
-        For any type except None, numbers, text, tensors, and dicts, lists and tuples of them.
+        For any type except None, numbers, text, tensors, numeric arrays, and dicts, lists and
+        tuples of them.
     """
     if isinstance(value, np.generic):
         value = value.item()
-    if value is None or isinstance(value, bool | int | float | str | torch.Tensor):
+    if value is None or type(value) is torch.Tensor:
         return value
+    for plain in (bool, int, float, str):  # bool first, because it is a subclass of int
+        if isinstance(value, plain):
+            return plain(value)
+    if isinstance(value, torch.Tensor):
+        return value.detach().as_subclass(torch.Tensor)
+    if isinstance(value, np.ndarray):
+        return {ARRAY: torch.from_numpy(value.copy())}
     if isinstance(value, dict):
         return {to_storable(k): to_storable(v) for k, v in value.items()}
     if type(value) in (list, tuple):
         return type(value)(map(to_storable, value))
     raise TypeError(f"{type(value).__name__} cannot be stored in a checkpoint.")
+
+
+def from_storable(value):
+    """Return the inverse of `to_storable`."""
+    if isinstance(value, dict):
+        if value.keys() == {ARRAY}:
+            return value[ARRAY].numpy()
+        return {k: from_storable(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(from_storable, value))
+    return value

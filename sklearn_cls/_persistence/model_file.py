@@ -24,7 +24,7 @@ from sklearn_cls._compat import Interval, validate_parameter_constraints
 from sklearn_cls._network.encoder import CLSEncoder
 from sklearn_cls._persistence.tensor_file import FileError, damage_error, open_file, write_file
 from sklearn_cls._torch.device import resolve_device
-from sklearn_cls._training.auto import ARCHITECTURE, DATA_DEPENDENT
+from sklearn_cls._training.auto import ARCHITECTURE, DATA_DEPENDENT, WARMUP_FRACTION
 from sklearn_cls._version import __version__
 
 FORMAT = 2
@@ -118,7 +118,14 @@ def check_origin(cls, file):
 def from_format_1(document, path):
     """Return the document of a file of format 1 as one of format 2."""
     parameters, network = dict(document["parameters"]), dict(document["network"])
-    for name in ("activation", "warmup_fraction", "compile"):
+    if parameters.pop("warmup_fraction") != WARMUP_FRACTION:
+        warnings.warn(
+            f"{path} has another warmup_fraction than {WARMUP_FRACTION}, the only one that "
+            f"sklearn_cls {__version__} supports; predictions are the same, but a new fit differs.",
+            UserWarning,
+            stacklevel=4,
+        )
+    for name in ("activation", "compile"):
         parameters.pop(name)
     if network.pop("activation") != "gelu":
         raise FileError(
@@ -242,9 +249,10 @@ def history_to_json(history, tensors):
     """
     columns = {}
     for name, values in history.items():
-        kinds = {NUMBERS.get(type(value)) for value in values}
-        array = np.array(None if None in kinds else values)
-        if {array.dtype.kind} == kinds:  # false for mixed types and for integers beyond 64 bits
+        types = {type(value) for value in values}
+        # Mixed types would be converted, and integers beyond 64 bits are objects to NumPy.
+        array = np.array(values) if len(types) == 1 and types <= NUMBERS.keys() else None
+        if array is not None and array.dtype.kind == NUMBERS[types.pop()]:
             tensors[COLUMN + name] = torch.from_numpy(array)
             columns[name] = None
         elif is_json(values):

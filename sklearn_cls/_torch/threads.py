@@ -14,6 +14,7 @@ from pathlib import Path
 
 import joblib
 import torch
+from threadpoolctl import ThreadpoolController
 
 from sklearn_cls._torch.contention import passive_wait_when_contended
 
@@ -39,22 +40,24 @@ def resolve_n_threads(n_jobs, n_useful):
     return n_jobs if n_jobs > 0 else max(1, joblib.cpu_count() + 1 + n_jobs)
 
 
-def _thread_setters():
-    """Return functions that set the number of threads of OpenMP and MKL for the calling thread.
+OPENMP = ThreadpoolController().select(user_api="openmp")  # finds libraries that are loaded
 
-    threadpoolctl can set that of OpenMP too, but it does not find the MKL inside torch, which
-    ignores the setting of OpenMP once `torch.set_num_threads` has been called.
+
+def _mkl_setter():
+    """Return a function that sets the threads of MKL for the calling thread and returns the old.
+
+    threadpoolctl does not find the MKL inside of torch, which no longer follows OpenMP once
+    `torch.set_num_threads` has been called.
     """
     suffix = "dylib" if sys.platform == "darwin" else "so"
     try:
         torch_cpu = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / f"libtorch_cpu.{suffix}"))
-        set_openmp = torch_cpu.omp_set_num_threads
+        return torch_cpu.MKL_Set_Num_Threads_Local
     except (OSError, AttributeError):  # other operating systems or builds of torch
-        return None, None
-    return set_openmp, getattr(torch_cpu, "MKL_Set_Num_Threads_Local", lambda n_threads: 0)
+        return lambda n_threads: 0
 
 
-SET_OPENMP, SET_MKL = _thread_setters()
+SET_MKL = _mkl_setter()
 
 
 @contextmanager
@@ -69,20 +72,17 @@ def thread_local_num_threads(n_threads):
     before = torch.get_num_threads()
     if n_threads == before:
         yield
-    elif SET_OPENMP is None:
-        torch.set_num_threads(n_threads)
-        try:
+        return
+    mkl_before = SET_MKL(n_threads)
+    try:
+        with OPENMP.limit(limits=n_threads):
+            if torch.get_num_threads() != n_threads:  # a build of torch without OpenMP
+                torch.set_num_threads(n_threads)
             yield
-        finally:
+    finally:
+        SET_MKL(mkl_before)
+        if torch.get_num_threads() != before:
             torch.set_num_threads(before)
-    else:
-        SET_OPENMP(n_threads)
-        mkl_before = SET_MKL(n_threads)
-        try:
-            yield
-        finally:
-            SET_MKL(mkl_before)
-            SET_OPENMP(before)
 
 
 @contextmanager

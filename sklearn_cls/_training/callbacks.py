@@ -8,7 +8,10 @@ from tqdm.auto import tqdm
 
 from sklearn_cls._compat import FitCallback
 
-RESERVED_NAMES = ("epoch_timer", "train_loss", "valid_loss")  # callbacks that `Net` adds itself
+RESERVED_NAMES = (  # of callbacks that the net and the estimator add
+    "train_loss", "valid_loss", "epoch_timer",
+    "_early_stopping", "_progress_bar", "_scikit_learn", "_checkpoint",
+)  # fmt: skip
 
 
 class StopTraining(Exception):

@@ -74,13 +74,14 @@ class Net(NeuralNetClassifier):
         self.n_micro_batches = 1  # per batch; more once the device has run out of memory
         self.stop_requested = False  # whether a callback asked to end the training
         self.is_interrupted = False  # whether Ctrl-C ended the training
+        self.resumed_from = None  # hash of the initial weights, if a checkpoint remains
 
     @property
     def _default_callbacks(self):
         return [
-            ("epoch_timer", EpochTimer()),
             ("train_loss", PassthroughScoring("train_loss", on_train=True)),
             ("valid_loss", PassthroughScoring("valid_loss")),
+            ("epoch_timer", EpochTimer()),  # last: an epoch with a duration is finished
         ]
 
     def check_data(self, X, y=None):

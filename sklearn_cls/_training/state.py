@@ -5,7 +5,7 @@ from skorch.history import History
 from sklearn_cls._network.dropout import generators
 from sklearn_cls._training.history import is_finished
 
-TRAINING_OBJECTS = ("optimizer_", "schedule_", "train_batches_")
+OPTIMIZER = ("optimizer_", "schedule_")
 
 
 def training_state(net):
@@ -41,7 +41,7 @@ def restore_training_state(net, state):
 def strip_training_state(net, *, keep_optimizer=False):
     """Remove datasets, callbacks, history and perhaps the optimizer; return the net."""
     net.__dict__.update(_stripped(net))
-    for name in TRAINING_OBJECTS[2 if keep_optimizer else 0 :]:
+    for name in ("train_batches_", *(() if keep_optimizer else OPTIMIZER)):
         if hasattr(net, name):
             delattr(net, name)
     return net
@@ -50,7 +50,7 @@ def strip_training_state(net, *, keep_optimizer=False):
 def pickle_state(net):
     """Return what prediction needs, with the weights as arrays, which have no device."""
     state = {**vars(net), **_stripped(net)}
-    for name in ("module_", "criterion_", *TRAINING_OBJECTS):
+    for name in ("module_", "criterion_", "train_batches_", *OPTIMIZER):
         state.pop(name, None)
     state["weights"] = {k: v.cpu().numpy() for k, v in net.module_.state_dict().items()}
     return state
