@@ -117,10 +117,11 @@ def judge_zeros(runs):
 
 
 def judge_worst_cases(runs):
-    """Return the verdict on whether each arm is behind another one somewhere, and the evidence.
+    """Return the verdict on whether each arm is worse than some other arm in some case.
 
-    It is confirmed if the replications of all worst cases show it. It is never refuted, because a
-    single case cannot show that an arm is nowhere behind.
+    The evidence is returned, too. The expectation is confirmed if the replications of all worst
+    cases show it. It is never refuted, because a single case cannot show that an arm is never worse
+    than another.
     """
     table = worst_differences(runs)
     replicated = table.dropna(subset="replication")

@@ -347,9 +347,9 @@ class CLSTransformerClassifier(
         checkpoint : str, path-like or None, default=None
             Path of a file from which an interrupted fit can be resumed. It is written at the end of
             an epoch, at most once every 5 seconds, and deleted when the fit has finished. After a
-            crash or Ctrl-C, the same call resumes from it and, on the same machine and number of
-            threads, ends with the weights of an uninterrupted fit. `n_jobs`, `verbose` and
-            `callbacks` may differ.
+            crash or Ctrl-C, the same call resumes from it and, on the same machine with the same
+            number of threads, ends with the weights of an uninterrupted fit. `n_jobs`, `verbose`
+            and `callbacks` may differ.
 
         Returns
         -------

@@ -345,7 +345,7 @@ def test_the_progress_bar_is_closed_after_an_error(capsys, monkeypatch):
     assert closed == [1], error
 
 
-def test_names_of_callbacks_may_be_those_of_classes(data, tmp_path):
+def test_a_callback_may_be_named_like_a_callback_class(data, tmp_path):
     callbacks = [("Checkpoint", skorch_callbacks.Checkpoint(dirname=tmp_path))]
     callbacks += [("EarlyStopping", skorch_callbacks.EarlyStopping(patience=99))]
     clf = small(max_epochs=2, early_stopping=True, callbacks=callbacks, verbose=1).fit(*data)

@@ -509,7 +509,7 @@ def test_temporary_files_of_killed_fits_are_removed(data, path):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("n_kills", [2, pytest.param(6, marks=pytest.mark.slow)])
-def test_killed_fits_resume_to_the_weights_of_uninterrupted_ones(n_kills):
+def test_killed_fits_resume_and_end_with_the_weights_of_uninterrupted_ones(n_kills):
     script = [sys.executable, "-m", "tests.kill_fits", "--kills", str(n_kills), "--seed", "0"]
     root = Path(__file__).parent.parent
     run = subprocess.run(script, cwd=root, capture_output=True, text=True, check=False)
@@ -522,7 +522,7 @@ class Phase(IntEnum):
 
 
 class Memory(Callback):
-    """Keeps values of several types for as long as it is trained."""
+    """Stores values of several types during training."""
 
     def on_train_begin(self, net, **kwargs):
         self.arrays_, self.phase_, self.name_ = [], Phase.FIRST, np.str_("first")

@@ -181,7 +181,7 @@ def test_for_nested_searches_and_pipelines_the_classifier_of_the_best_estimator_
     assert np.array_equal(display.attention, last.cls_attention(X[:2]))
 
 
-def test_plot_again_draws_the_same_on_new_axes(fitted, data):
+def test_plotting_again_draws_the_same_on_new_axes(fitted, data):
     display = CLSAttentionDisplay.from_estimator(fitted, data[0][:1])
     first = display.ax_
     ax = Figure().subplots()
@@ -288,7 +288,7 @@ def test_each_row_of_a_data_frame_is_a_sequence(data):
     assert texts(legend_of(display)) == ["attention of [CLS]", "uniform attention"]
 
 
-def test_more_than_five_features_are_an_image():
+def test_more_than_five_features_are_drawn_as_an_image():
     X, y = bumps(n=20, n_features=6)
     X[0, 3, 1] = np.nan
     clf = small(max_epochs=1).fit(X, y)

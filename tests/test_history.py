@@ -35,7 +35,7 @@ def test_the_history_contains_only_the_epochs_of_the_last_call(data):
     assert clf.partial_fit(*data).history_["epoch"] == [1]
 
 
-def test_values_of_callbacks_are_recorded_with_none_where_there_are_none(data):
+def test_the_history_is_none_in_epochs_in_which_a_callback_recorded_nothing(data):
     def record(net, **kwargs):
         n_epochs = len(net.history)
         net.history.record("mixed", "a" if n_epochs == 1 else np.float32(0.5))

@@ -218,7 +218,7 @@ def test_a_missing_folder_or_file_raises(fitted, tmp_path):
         CLSTransformerClassifier.load(tmp_path / "model")
 
 
-def test_a_model_of_format_1_with_labels_of_bytes_loads_and_is_saved_in_format_2(tmp_path):
+def test_a_model_of_format_1_with_bytes_labels_loads_and_is_saved_in_format_2(tmp_path):
     X, _ = bumps(n=6, n_steps=12, seed=5)
     expected = json.loads(FORMAT_1.with_suffix(".json").read_text())
     loaded = CLSTransformerClassifier.load(FORMAT_1)

@@ -25,7 +25,7 @@ def test_sinusoids_are_added_at_any_length(n_tokens):
     assert torch.equal(added, tokens + sinusoidal_table(n_tokens, 6))
 
 
-def test_learned_positions_are_added_up_to_their_number():
+def test_learned_positions_cannot_be_added_beyond_the_length_of_their_table():
     tokens, table = torch.randn(2, 3, 6), torch.randn(4, 6)
     assert torch.equal(add_positions(tokens, table, "learned"), tokens + table[:3])
     with pytest.raises(RuntimeError, match="must match the size"):

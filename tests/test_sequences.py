@@ -33,7 +33,7 @@ def test_every_real_dtype_becomes_float32(dtype):
         assert np.array_equal(padded(form), X)
 
 
-def test_a_2d_array_is_univariate_sequences():
+def test_a_2d_array_holds_univariate_sequences():
     X = RNG.normal(size=(4, 5)).astype(np.float32)
     for form in (X, X.tolist(), pd.DataFrame(X), pl.DataFrame(X)):
         estimator = small()

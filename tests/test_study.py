@@ -83,7 +83,7 @@ def test_study_writes_one_row_for_each_fit(small_study):
     assert tests.loc["learned", "token_moved"].gt(0).all()
 
 
-def test_zeros_have_no_first_gradient_of_the_query(small_study):
+def test_the_first_gradient_of_w_q_is_0_for_zeros(small_study):
     tests = pd.read_csv(small_study[0]).query("stage == 'test'").set_index("arm")
     assert tests.loc["zeros", "first_gradient"].eq(0).all()
     assert tests.loc["fixed", "first_gradient"].gt(0).all()
@@ -390,7 +390,7 @@ def test_worst_cases_without_a_replicated_difference_leave_the_verdict_undecided
 
 
 @pytest.mark.parametrize("case", [("linear, depth 2", "real"), ("default", "marked")])
-def test_zeros_behind_in_another_case_refute_the_expectation_on_depth_1(case, expectations_of):
+def test_expectation_on_zeros_is_refuted_if_zeros_are_worse_in_another_case(case, expectations_of):
     rng = np.random.default_rng(0)
 
     def accuracy(setting, problem, arm, seed):
@@ -422,7 +422,7 @@ def test_noise_alone_leaves_worst_cases_undecided(expectations_of):
     assert expectations_of(accuracy).loc["no arm is best everywhere", "verdict"] == "undecided"
 
 
-def test_verdict_is_on_average_if_one_setting_disagrees(expectations_of):
+def test_verdict_says_on_average_if_one_setting_disagrees(expectations_of):
     rng = np.random.default_rng(0)
 
     def accuracy(setting, problem, arm, seed):

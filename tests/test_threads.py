@@ -87,7 +87,7 @@ def test_threads_are_restored_after_an_error():
     assert torch.get_num_threads() == 1
 
 
-def test_other_threads_keep_their_number_of_threads():
+def test_the_torch_thread_count_of_other_python_threads_is_unchanged():
     seen = []
     with thread_local_num_threads(3):
         assert torch.get_num_threads() == 3

@@ -28,7 +28,7 @@ from sklearn_cls._training.auto import ARCHITECTURE, DATA_DEPENDENT, WARMUP_FRAC
 from sklearn_cls._version import __version__
 
 FORMAT = 2
-EXCLUDED_PARAMS = ("callbacks", "device")  # code, and a property of the machine
+EXCLUDED_PARAMS = ("callbacks", "device")  # callbacks are code; the device depends on the machine
 TRAINING = ("lr", "batch_size", "max_epochs", "precision", "seed", "n_epochs_trained")
 WEIGHT, COLUMN = "network.", "history."  # prefixes of the names of tensors
 LABEL_DTYPES = r"[<>|=]([biuf]\d+|[SU]\d+|O|[mM]8\[\w+\])"
@@ -120,8 +120,9 @@ def from_format_1(document, path):
     parameters, network = dict(document["parameters"]), dict(document["network"])
     if parameters.pop("warmup_fraction") != WARMUP_FRACTION:
         warnings.warn(
-            f"{path} has another warmup_fraction than {WARMUP_FRACTION}, the only one that "
-            f"sklearn_cls {__version__} supports; predictions are the same, but a new fit differs.",
+            f"{path} has a warmup_fraction other than {WARMUP_FRACTION}, the only value that "
+            f"sklearn_cls {__version__} supports; predictions are unaffected, but refitting will "
+            "give a different model.",
             UserWarning,
             stacklevel=4,
         )

@@ -44,10 +44,10 @@ OPENMP = ThreadpoolController().select(user_api="openmp")  # finds libraries tha
 
 
 def _mkl_setter():
-    """Return a function that sets the threads of MKL for the calling thread and returns the old.
+    """Return a function that sets MKL's number of threads for the calling thread.
 
-    threadpoolctl does not find the MKL inside of torch, which no longer follows OpenMP once
-    `torch.set_num_threads` has been called.
+    It returns the previous number. threadpoolctl does not find the MKL built into torch, whose
+    number of threads no longer follows OpenMP's once `torch.set_num_threads` has been called.
     """
     suffix = "dylib" if sys.platform == "darwin" else "so"
     try:

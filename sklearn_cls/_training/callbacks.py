@@ -19,10 +19,10 @@ class StopTraining(Exception):
 
 
 class PassiveCallback(Callback):
-    """A callback that never asks to stop.
+    """A callback that never stops training.
 
-    skorch callbacks ask by raising KeyboardInterrupt, so one raised in this callback can only be
-    Ctrl-C.
+    skorch callbacks stop training by raising KeyboardInterrupt, so a KeyboardInterrupt that is
+    raised inside this callback can only come from Ctrl-C.
     """
 
 

@@ -81,7 +81,8 @@ class Net(NeuralNetClassifier):
         return [
             ("train_loss", PassthroughScoring("train_loss", on_train=True)),
             ("valid_loss", PassthroughScoring("valid_loss")),
-            ("epoch_timer", EpochTimer()),  # last: an epoch with a duration is finished
+            # Must be last: an epoch with a recorded duration counts as finished.
+            ("epoch_timer", EpochTimer()),
         ]
 
     def check_data(self, X, y=None):
