@@ -233,7 +233,7 @@ def _read_estimator(estimator, X, y):
     """Return the sequences as drawn, their attention and their titles."""
     steps, classifier = steps_and_classifier(estimator)
     if hasattr(X, "__len__") and len(X) > MAX_SEQUENCES:
-        # A single sequence of shape (n_steps, n_features) raises the classifier's own error.
+        # If X is a single sequence (n_steps, n_features), the classifier's error is more specific.
         classifier.predict(X[:1] if steps is None else steps.transform(X[:1]))
         _check_n_sequences(X, "X")
     X = X if steps is None else steps.transform(X)
