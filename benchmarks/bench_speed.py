@@ -157,10 +157,11 @@ def unequal_lengths(args):
 
 
 def training_step(args):
-    """The fraction of the time of a training step that its matrix products alone would take.
+    """Compare a training step with its matrix products alone.
 
-    "theirs" is the time of products of one shape with as many floating-point operations in total as
-    the step. The shape is that of the feed-forward layer, which has the highest throughput.
+    "theirs" is the time of a loop of equal matrix products with the same total number of
+    floating-point operations as the step. Their shape is that of the feed-forward layer, which has
+    the highest throughput.
     """
     batch_size, d_model, n_steps = 32, 128, 400
     torch.manual_seed(0)

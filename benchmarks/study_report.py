@@ -120,8 +120,8 @@ def judge_worst_cases(runs):
     """Return the verdict on whether each arm is worse than some other arm in some case.
 
     The evidence is returned, too. The expectation is confirmed if the replications of all worst
-    cases show it. It is never refuted, because a single case cannot show that an arm is never worse
-    than another.
+    cases show it. It is never refuted: the replicated cases cannot rule out that an arm is worse in
+    some other case.
     """
     table = worst_differences(runs)
     replicated = table.dropna(subset="replication")

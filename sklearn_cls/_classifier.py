@@ -40,7 +40,7 @@ from sklearn_cls._version import DOCUMENTATION
 
 AT_LEAST_1 = Interval(Integral, 1, None, closed="left")
 AUTO = StrOptions({"auto"})
-FITTED_WITHOUT_UNDERSCORE = ("_fitted_on_2d",)  # other attributes that `fit` sets
+FITTED_WITHOUT_TRAILING_UNDERSCORE = ("_fitted_on_2d",)  # other fitted attributes
 
 
 class CLSTransformerClassifier(
@@ -455,9 +455,8 @@ class CLSTransformerClassifier(
                 device=device, callbacks=callbacks,
             )  # fmt: skip
             self._set_fitted(net.train(data, self.n_jobs), keep_optimizer=True)
-        if (
-            net.is_interrupted
-        ):  # after the epoch: the estimator is fitted, but the caller's loop ends
+        if net.is_interrupted:
+            # The epoch is finished and the estimator fitted, but Ctrl-C must end the caller's loop.
             raise KeyboardInterrupt
         return self
 
@@ -736,7 +735,7 @@ def _unchanged_on_error(estimator):
         return {
             name: value
             for name, value in vars(estimator).items()
-            if name.endswith("_") or name in FITTED_WITHOUT_UNDERSCORE
+            if name.endswith("_") or name in FITTED_WITHOUT_TRAILING_UNDERSCORE
         }
 
     before = fitted_attributes()

@@ -339,7 +339,7 @@ def test_the_progress_bar_is_closed_after_an_error(capsys, monkeypatch):
         if len(net.history) == 2:
             raise ZeroDivisionError
 
-    # The traceback keeps a reference to the bar, because deleting the bar would close it, too.
+    # Keep the traceback, which references the bar: a bar that is garbage-collected is closed, too.
     with pytest.raises(ZeroDivisionError) as error:
         small(verbose=1, callbacks=[Hook(on_epoch_end=fail)]).fit(*bumps(20))
     assert closed == [1], error

@@ -414,7 +414,7 @@ def test_partial_fit_knows_all_classes_from_the_first_call(data):
         clf.partial_fit(X, np.where(y == 1, 5, 0))
     with pytest.raises(ValueError, match=r"classes=\[0, 1\] differ"):
         clf.partial_fit(X, y, classes=[0, 1])
-    with pytest.raises(ValueError, match="y has 1 class"):
+    with pytest.raises(ValueError, match="Only 1 class of y"):
         small().partial_fit(X[y == 0], y[y == 0])
 
 
@@ -539,7 +539,7 @@ FAILURES = {
     "y": (np.zeros((60, 20, 2)), np.linspace(0, 1, 60), {}, "Unknown label type"),
     "feature names": (
         pd.DataFrame(np.zeros((60, 7))).add_prefix("t"), np.zeros(60), {},
-        r"y has 1 class|X has shape \(60, 7\)",
+        r"Only 1 class of y|X has shape \(60, 7\)",
     ),
     "parameter": (np.zeros((60, 20, 2)), "y", {"lr": -1}, "'lr' parameter"),
     "loss": (

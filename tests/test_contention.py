@@ -37,7 +37,7 @@ def test_idle_threads_exist_during_contention_only(monkeypatch):
         time.sleep(0.1)
         alone = n_system_threads()
         is_contended.set()
-        # There are one idle thread and the thread that OpenMP creates for it.
+        # Contention adds one idle thread, and the thread that OpenMP creates for it.
         assert wait_until(lambda: n_system_threads() >= alone + 2)
         is_contended.clear()
         assert wait_until(lambda: n_system_threads() == alone)

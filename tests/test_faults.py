@@ -108,7 +108,7 @@ def test_an_infinite_gradient_in_the_last_update_raises_a_divergence_error(data)
 
 @pytest.fixture
 def ctrl_c():
-    """Make SIGINT raise KeyboardInterrupt, also in a background process, which ignores it."""
+    """Make SIGINT raise KeyboardInterrupt, even where it is ignored by default."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

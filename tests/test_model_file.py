@@ -151,7 +151,7 @@ def test_values_that_callbacks_recorded_are_restored_with_their_types(data, tmp_
     loaded = CLSTransformerClassifier.load(tmp_path / "model")
     assert loaded.callbacks is None
     assert loaded.history_.keys() == clf.history_.keys() - {"object"}
-    # repr tells 1 from True and from 1.0, and compares NaN as equal.
+    # Comparing reprs distinguishes 1 from True and from 1.0, and treats NaN as equal to NaN.
     assert {name: repr(loaded.history_[name]) for name in RECORDED} == {
         name: repr(values) for name, values in RECORDED.items()
     }

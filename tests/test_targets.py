@@ -114,7 +114,7 @@ def test_labels_that_are_not_in_the_given_classes_raise():
 
 
 def test_fewer_than_two_classes_with_positive_weight_raise():
-    message = r"^Only 1 class of y has positive weight, but at least 2 are needed\. .*: \[0\]\.$"
+    message = r"^Only 1 class of y has positive weight, but at least 2 are needed; .*: \[0\]\.$"
     with pytest.raises(ValueError, match=message):
         check([0, 0])
     with pytest.raises(ValueError, match=r"Only 1 class of y .* 2 are needed.* \[0, 1\]"):

@@ -47,7 +47,7 @@ def time_warp(x, lengths, generator):
         len(x), 1, TIME_WARP_ANCHORS, dtype=x.dtype, device=x.device, generator=generator
     )
     speed = F.interpolate(log_speed, x.shape[1], mode="linear", align_corners=True)[:, 0].exp()
-    # The speed at a step is the time that passes between the step before and this one.
+    # The speed at a step is how far the position in the original sequence moves to reach it.
     speed = speed.masked_fill((step == 0) | (step > last), 0.0)
     time = speed.cumsum(1)  # (B, T)
     time = time * (last / time[:, -1:].clamp(min=1e-6))

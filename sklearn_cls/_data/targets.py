@@ -55,8 +55,8 @@ def check_labels(labels, name):
         reject_masked(labels)
         labels = column_or_1d(labels, warn=True)
         assert_all_finite(labels, input_name=name)
-        # Each class occurs once in `classes`. Without the repetition, scikit-learn would warn that
-        # they look like regression targets.
+        # `classes` lists each class once. scikit-learn warns that so many unique values look like
+        # regression targets, so every label is passed twice.
         check_classification_targets(labels if name == "y" else np.repeat(labels, 2))
     return labels
 
@@ -103,8 +103,8 @@ def _check_n_classes(classes, codes, minimum):
         is_one_enough = len(classes) >= 2 and minimum == 1
         raise ValueError(
             f"{'Only 1' if n_classes else 'No'} class of y has positive weight, but at least "
-            f"{'1 is' if is_one_enough else '2 are'} needed. All classes, including those of "
-            f"weight 0: {classes.tolist()}."
+            f"{'1 is' if is_one_enough else '2 are'} needed; check y, sample_weight and "
+            f"class_weight. All classes, including those of weight 0: {classes.tolist()}."
         )
 
 

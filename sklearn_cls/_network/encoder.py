@@ -69,7 +69,8 @@ class Block(nn.Module):
         per_head = (self.n_heads, self.head_size)
         w_q, w_k, w_v = self.qkv.weight.chunk(3)  # (D, D) each
         b_q, b_k, b_v = self.qkv.bias.chunk(3)
-        # Token 0 is normalized separately: slicing y would cost a gradient of the size of y.
+        # Token 0 is normalized separately. The backward pass of slicing y would allocate a gradient
+        # of the size of y that is mostly zero.
         cls, y = z[:, 0], self.norm1(z)
         q = F.linear(self.norm1(cls), w_q, b_q).unflatten(-1, per_head)  # (B, H, E)
         q = q * self.head_size**-0.5
@@ -79,7 +80,7 @@ class Block(nn.Module):
         else:  # each key is rotated by a different angle, so the keys are needed
             k = rotate(F.linear(y, w_k, b_k).unflatten(-1, per_head).transpose(1, 2), rotary)
             scores = (k @ q.unsqueeze(-1)).squeeze(-1)  # (B, H, N)
-        if key_mask is not None:  # [CLS] is never masked, so that every softmax has a key
+        if key_mask is not None:  # [CLS] is never masked, so every softmax has a key
             scores = scores.masked_fill(~key_mask.unsqueeze(1), -torch.inf)
         mean_y = scores.softmax(-1) @ y  # (B, H, D)
         out = torch.einsum("bhd,hed->bhe", mean_y, w_v.unflatten(0, per_head)).flatten(1) + b_v

@@ -205,8 +205,8 @@ def fit_fingerprint(estimator, data, device, warm_start_net):
         "X": sha256(chain([data.lengths], data.sequences.chunks(data.indices))),
         "y": f"{estimator.classes_.tolist()} {sha256([data.y, data.indices])}",
         "sample_weight": sha256([data.weights]),
-        # After an interruption, the weights are no longer those that the fit started from, so their
-        # stored hash is used.
+        # After an interruption, the estimator holds partly trained weights, so the stored hash of
+        # the weights that the fit started from is used.
         "warm_start": getattr(warm_start_net, "resumed_from", None)
         or sha256(value.cpu().numpy() for value in weights.values()),
     }

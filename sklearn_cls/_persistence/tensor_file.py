@@ -101,7 +101,7 @@ class TensorFile:
         self.layout = {name: (tuple(s.get_shape()), s.get_dtype()) for name, s in slices.items()}
 
     def tensors(self):
-        """Return the tensors by name, after comparing the checksum."""
+        """Return the tensors by name, after verifying the checksum."""
         with torch.device("cpu"):  # the caller's default device may be different
             tensors = {name: self.file.get_tensor(name) for name in self.layout}
         if checksum(self.text, tensors) != self.expected:

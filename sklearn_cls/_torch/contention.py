@@ -1,7 +1,7 @@
 """Keeps OpenMP threads from spinning while other processes compete for the cores.
 
-OpenMP threads spin for milliseconds while they wait for each other. While the thread that they wait
-for is preempted by another process, they occupy cores on which it could run. GNU's OpenMP stops
+OpenMP threads spin for milliseconds while they wait for each other. If another process preempts the
+thread that they wait for, they occupy the cores on which that thread could run. GNU's OpenMP stops
 spinning while it manages more threads than there are cores [1], so idle threads are added as long
 as the operating system reports contention. Results do not depend on them.
 
@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 INTERVAL = 0.1  # seconds between two readings of the run-queue wait
 # Waiting time per thread, relative to INTERVAL. It stays below 0.01 when no other process competes.
 CONTENTION_THRESHOLD = 0.075
-# Number of uncontended intervals in a row after which the idle threads are ended.
+# Idle threads end after this many consecutive intervals without contention.
 CALM_INTERVALS = 5
 
 

@@ -58,7 +58,7 @@ class Net(NeuralNetClassifier):
     n_updates : int
         Total number of updates, over which the schedule extends. If 0, no optimizer is built.
     n_epochs_trained : int
-        Number of epochs of the fits that this one continues.
+        Number of epochs of earlier fits, with a warm start or `partial_fit`.
     **kwargs
         Parameters of `skorch.NeuralNetClassifier`.
     """
