@@ -38,7 +38,7 @@ from sklearn_cls import CLSTransformerClassifier
 from sklearn_cls._training.auto import auto_batch_size, auto_max_epochs
 from sklearn_cls.datasets import from_channels_first, load_digit_sequences, load_ts
 
-RANKING = (  # multivariate problems that published comparisons of transformers report
+FIRST_EIGHT = (  # multivariate problems of published comparisons of transformers
     "JapaneseVowels", "Libras", "RacketSports", "NATOPS", "PenDigits", "Epilepsy",
     "ArticularyWordRecognition", "UWaveGestureLibrary",
 )  # fmt: skip
@@ -133,7 +133,7 @@ def available_problems(folder, protocol):
     names = {path.name.removesuffix("_TRAIN.ts") for path in Path(folder).glob("*_TRAIN.ts")}
     if protocol == "test":
         names = {name for name in names if (Path(folder) / f"{name}_TEST.ts").exists()}
-    return (*(name for name in RANKING if name in names), *sorted(names - set(RANKING)))
+    return (*(name for name in FIRST_EIGHT if name in names), *sorted(names - set(FIRST_EIGHT)))
 
 
 def load_problem(problem, folder, subset):
@@ -217,8 +217,8 @@ def table_by_problem(results):
     )
     complete = values.dropna()  # problems that all methods were run on
     means = {"mean": complete.mean()}
-    if set(RANKING) <= set(complete.index):
-        means["mean of the first eight"] = complete.loc[list(RANKING)].mean()
+    if set(FIRST_EIGHT) <= set(complete.index):
+        means["mean of the first eight"] = complete.loc[list(FIRST_EIGHT)].mean()
     table = pd.concat([values, pd.DataFrame(means).T])
     table.columns = [
         name if field == "accuracy" else f"{name} {field}" for field, name in table.columns

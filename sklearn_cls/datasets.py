@@ -50,7 +50,7 @@ def make_sequences(rule, n_sequences=500, *, n_steps=24, random_state=None):
 
         - "marked": the signs of features 1 and 2 at one step, which feature 0 marks with a 1.
           Feature 0 is 0 at all other steps, where features 1 and 2 are noise.
-        - "spread": the signs of the means of both features, +0.4 or -0.4, under noise.
+        - "spread": the signs of the means, +0.4 or -0.4, of two noisy features.
         - "order": which of features 0 and 1, and which of 2 and 3, has the earlier peak. Each
           feature has one peak at a random step, and is noise elsewhere.
 

@@ -176,7 +176,7 @@ class CLSEncoder(nn.Module):
         """Return the attention of the token to the steps, (B, L, H, T), zero on padding.
 
         The attention of the token to itself is left out; the rest sums to 1. With pooling
-        "attention" only the last block has a token, so that L is 1.
+        "attention", only the last block has a token, so L is 1.
         """
         z, key_mask, rotary = self.tokens(x, is_padding)
         scores = []  # (B, H, N) of each block

@@ -11,7 +11,7 @@ from sklearn_cls._torch.threads import ELEMENTS_PER_THREAD, resolve_n_threads
 MAX_TOKENS = 64  # of a sequence of median length; the cost of attention grows with their square
 AUTO_LR = 2e-3  # peak learning rate for batches of 16 and d_model=64
 AUTO_UPDATES = 600  # with batches of 32 or more
-AUTO_MIN_EPOCHS = 10  # for large datasets, where 600 updates are fewer epochs than this
+AUTO_MIN_EPOCHS = 10  # for large datasets, for which 600 updates would be fewer epochs
 WARMUP_FRACTION = 0.1
 ARCHITECTURE = (  # parameters that determine the shapes or the meaning of the weights
     "cls_strategy",
