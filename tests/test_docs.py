@@ -99,7 +99,7 @@ def test_table_of_strategies_has_the_numbers_of_the_study(page, differences):
     assert dict(found) == {"learned": "0 (reference)", **expected}
 
 
-def test_details_of_the_study_page_have_its_numbers(differences):
+def test_numbers_in_the_text_of_the_study_page_equal_those_of_the_tables(differences):
     page = " ".join((DOCS / "the_answer.rst").read_text().split())
     opening, details = page.partition(".. list-table::")[0], page.partition("In more detail")[2]
     details = details.partition("The study compares")[0]

@@ -258,7 +258,7 @@ def test_at_depth_1_only_a_zeros_token_gives_the_query_weights_no_gradient(strat
     assert b_k.abs().max() == 0
 
 
-def test_a_fixed_token_can_have_the_first_query_of_a_learned_token_with_another_w_q():
+def test_for_some_w_q_a_fixed_token_has_the_query_of_a_learned_token_in_the_first_block():
     learned, fixed = make(depth=1), make(cls_strategy="fixed", depth=1)
     value = fixed.token.value.clone()
     fixed.load_state_dict(learned.state_dict())

@@ -261,7 +261,8 @@ def test_ctrl_c_after_the_epoch_of_partial_fit_is_raised_and_leaves_a_fitted_mod
         raise KeyboardInterrupt
 
     clf = small(callbacks=[Hook(on_epoch_end=interrupted)])
-    monkeypatch.setattr("sklearn_cls._training.net.PASSIVE", (Hook,))  # not a request to stop
+    # Treat the KeyboardInterrupt of this callback as Ctrl-C, not as a request to stop.
+    monkeypatch.setattr("sklearn_cls._training.net.PASSIVE", (Hook,))
     with pytest.raises(KeyboardInterrupt):
         clf.partial_fit(*data)
     assert clf.n_iter_ == 1

@@ -97,8 +97,8 @@ figure.supylabel("attention of one head")
 # biases can learn. As soon as the bias of the preceding layer norm has changed, this vector is no
 # longer 0, and :math:`W_q` starts to learn. With "random", every sequence has a different query, so
 # the network first has to learn to ignore the token. At the start, the gradient is larger with
-# "learned" than with "fixed", because a learned token is initially 50 times smaller: the layer norm before
-# :math:`W_q` compensates for this, but the residual connection does not.
+# "learned" than with "fixed", because a learned token is initially 50 times smaller: the layer norm
+# before :math:`W_q` compensates for this, but the residual connection does not.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
 for (strategy, monitor), marker in zip(monitors.items(), "os^D", strict=True):
