@@ -55,7 +55,8 @@ def test_fit_uses_the_automatic_values():
     X = [np.zeros((n_steps, 1)) for n_steps in (100, 130, 130, 1000)] * 30
     clf = small(patch_size="auto", batch_size="auto", lr="auto", d_model=128, max_epochs=1)
     clf.fit(X, np.arange(120) % 2)
-    assert clf.module_.embedding.patch_size == 3  # ceil(130 / 64), for the median length of 130 steps
+    # The median length is 130 steps, and ceil(130 / 64) is 3.
+    assert clf.module_.embedding.patch_size == 3
     assert clf.net_.batch_size == 16
     assert clf.net_.lr == 1e-3
 

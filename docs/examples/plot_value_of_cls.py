@@ -10,8 +10,8 @@ settings, with 5 seeds and a tuned learning rate for each arm.
 """
 
 # %%
-# Each row of the file whose stage is "test" is one fit. The accuracy is averaged over seeds, so that
-# each problem counts once. The table shows the mean over the real problems in each setting.
+# Each row of the file whose stage is "test" is one fit. The accuracy is averaged over seeds, so
+# that each problem counts once. The table shows the mean over the real problems in each setting.
 
 from pathlib import Path
 
