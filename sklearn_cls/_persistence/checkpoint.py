@@ -81,7 +81,7 @@ class Checkpoint(PassiveCallback):
         if self.saved is None:
             self.write(net)
         else:
-            restore_training_state(net, from_storable(self.saved["net"]))
+            restore_training_state(net, self.saved["net"])
             self.restore_callbacks(net, self.saved["callbacks"])
             self.n_epochs, self.saved = len(net.history), None
 
@@ -131,9 +131,9 @@ class Checkpoint(PassiveCallback):
         for item in net.callbacks_:
             for name, (kind, value) in states.get(callback_key(item), {}).items():
                 if kind == "state_dict":
-                    getattr(item[1], name).load_state_dict(from_storable(value))
+                    getattr(item[1], name).load_state_dict(value)
                 else:
-                    setattr(item[1], name, from_storable(value))
+                    setattr(item[1], name, value)
 
     def __enter__(self):
         """Return the checkpoint."""
@@ -186,12 +186,13 @@ def read_checkpoint(path):
             "delete it to start a new fit."
         )
     try:
-        return torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
+        state = torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
     except (EOFError, RuntimeError, UnpicklingError):
         # The message of torch is left out: it advises running the code in the file.
         raise FileError(
             f"checkpoint={path!r} cannot be read as a checkpoint; delete it to start a new fit."
         ) from None
+    return from_storable(state)
 
 
 def fit_fingerprint(estimator, data, device, warm_start_net):
@@ -258,11 +259,13 @@ def callback_state(callback):
     """
     state = {}
     for name, value in vars(callback).items():
+        if not name.endswith("_"):
+            continue
         if hasattr(value, "state_dict") and not isinstance(value, type):
             state[name] = ("state_dict", value.state_dict())
         else:
             state[name] = ("value", value)
-    return storable_items({name: pair for name, pair in state.items() if name.endswith("_")})
+    return storable_items(state)
 
 
 def storable_items(mapping):
