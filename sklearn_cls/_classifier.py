@@ -4,8 +4,8 @@ skorch and the modules that import it are imported lazily: skorch dominates the 
 """
 
 import warnings
-from contextlib import contextmanager
 from copy import copy
+from functools import wraps
 from numbers import Integral, Real
 
 import numpy as np
@@ -17,7 +17,6 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.utils.metadata_routing import UNUSED
-from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cls._compat import (
     CallbackSupportMixin,
@@ -36,14 +35,28 @@ from sklearn_cls._network.positions import POSITIONS
 from sklearn_cls._torch.device import gradients_enabled, resolve_device
 from sklearn_cls._torch.random import draw_seed
 from sklearn_cls._training.auto import check_consistency, network_params, training_params
+from sklearn_cls._training.fitted import FittedAttributesMixin, current_model, finished_model
 from sklearn_cls._version import DOCUMENTATION
 
 AT_LEAST_1 = Interval(Integral, 1, None, closed="left")
 AUTO = StrOptions({"auto"})
-FITTED_WITHOUT_TRAILING_UNDERSCORE = ("_fitted_on_2d",)  # other fitted attributes
+
+
+def on_copy(method):
+    """Run `method` on a shallow copy of the estimator, which no other thread can refit.
+
+    Methods of scikit-learn read several fitted attributes, which must be of the same fit.
+    """
+
+    @wraps(method)
+    def wrapper(self, *args, **kwargs):
+        return method(copy(self), *args, **kwargs)
+
+    return wrapper
 
 
 class CLSTransformerClassifier(
+    FittedAttributesMixin,
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
@@ -371,12 +384,13 @@ class CLSTransformerClassifier(
         from sklearn_cls._persistence.checkpoint import open_checkpoint
         from sklearn_cls._training.callbacks import EpochBar, ScikitLearnCallbacks, early_stopping
 
+        previous = self._fitted if self.warm_start else None
+        warm_start_net = getattr(previous, "net", None)
         bar = EpochBar()
-        with _unchanged_on_error(self), gradients_enabled(), bar:
-            warm_start_net = getattr(self, "net_", None) if self.warm_start else None
+        with gradients_enabled(), bar:
             device, callbacks, sklearn_callbacks = self._check_params(warm_start_net)
-            data = self._check_data(X, y, sample_weight, warm_start_net)
-            checkpoint = open_checkpoint(checkpoint, self, data, device, warm_start_net)
+            data, classes, features = self._check_data(X, y, sample_weight, previous)
+            checkpoint = open_checkpoint(checkpoint, self, data, classes, device, warm_start_net)
             if checkpoint.seed is None:
                 checkpoint.seed = self._draw_seed(warm_start_net)
             train, valid = data, None
@@ -390,21 +404,26 @@ class CLSTransformerClassifier(
             context = init_callback_context(self, sklearn_callbacks, training["max_epochs"])
             context.call_on_fit_task_begin(**hook_kwargs)
             callbacks += [("_progress_bar", bar)] if self.verbose else []
-            adapter = ScikitLearnCallbacks(context, hook_kwargs, _fitted_attributes)
+            adapter = ScikitLearnCallbacks(
+                context, hook_kwargs, lambda net: {"_fitted": current_model(net, classes, features)}
+            )
             callbacks += [("_scikit_learn", adapter), ("_checkpoint", checkpoint)]
             net = self._build_net(
-                data, train, training, warm_start_net, checkpoint.seed,
+                data, train, training, classes, warm_start_net, checkpoint.seed,
                 device=device, callbacks=callbacks, valid=valid,
             )  # fmt: skip
             with checkpoint:
-                self._set_fitted(net.train(train, self.n_jobs))
-                context.call_on_fit_task_end(**hook_kwargs, reconstruction_attributes=dict)
+                fitted = finished_model(net.train(train, self.n_jobs), classes, features)
+                context.call_on_fit_task_end(
+                    **hook_kwargs, reconstruction_attributes={"_fitted": fitted}
+                )
+                self._fitted = fitted  # before the checkpoint is deleted
         if net.is_interrupted:
             resume = "warm_start=True to continue from these weights"
             if checkpoint.n_epochs:  # A file without finished epochs has been deleted.
                 resume = f"checkpoint={checkpoint.path!r} to resume"
             warnings.warn(
-                f"Training was interrupted in epoch {min(self.n_iter_ + 1, net.max_epochs)} of "
+                f"Training was interrupted in epoch {min(fitted.n_epochs + 1, net.max_epochs)} of "
                 f"{net.max_epochs}: the model is usable, but may not have converged. Call fit "
                 f"again with {resume}.",
                 UserWarning,
@@ -440,21 +459,25 @@ class CLSTransformerClassifier(
             The fitted estimator.
         """
         self._validate_params()  # scikit-learn's decorator validates in the first call only
-        with _unchanged_on_error(self), gradients_enabled():
-            warm_start_net = getattr(self, "net_", None)
+        previous = self._fitted
+        warm_start_net = getattr(previous, "net", None)
+        with gradients_enabled():
             device, callbacks, _ = self._check_params(warm_start_net)
             if self.class_weight == "balanced":
                 raise ValueError(
                     "class_weight='balanced' needs the frequencies of all classes, which "
                     "partial_fit does not know; pass a dict of class weights."
                 )
-            data = self._check_data(X, y, sample_weight, warm_start_net, classes, is_part=True)
+            data, classes, features = self._check_data(
+                X, y, sample_weight, previous, classes, is_part=True
+            )
             training = training_params(self, len(data), one_epoch=True)
             net = self._build_net(
-                data, data, training, warm_start_net, self._draw_seed(warm_start_net),
+                data, data, training, classes, warm_start_net, self._draw_seed(warm_start_net),
                 device=device, callbacks=callbacks,
             )  # fmt: skip
-            self._set_fitted(net.train(data, self.n_jobs), keep_optimizer=True)
+            net.train(data, self.n_jobs)
+            self._fitted = finished_model(net, classes, features, keep_optimizer=True)
         if net.is_interrupted:
             # The epoch is finished and the estimator fitted, but Ctrl-C must end the caller's loop.
             raise KeyboardInterrupt
@@ -474,8 +497,8 @@ class CLSTransformerClassifier(
         y : ndarray of shape (n_sequences,)
             Class labels.
         """
-        probabilities = self.predict_proba(X)
-        return self.classes_[probabilities.argmax(axis=1)]
+        model = self._fitted_model()
+        return model.classes[self._predict(model, X, model.probabilities).argmax(axis=1)]
 
     def predict_proba(self, X):
         """Return the probability of each class for each sequence.
@@ -490,7 +513,8 @@ class CLSTransformerClassifier(
         probabilities : ndarray of shape (n_sequences, n_classes), float32
             Probabilities in the order of `classes_`.
         """
-        return self._predict(X, lambda **batch: self.module_(**batch).float().softmax(-1))
+        model = self._fitted_model()
+        return self._predict(model, X, model.probabilities)
 
     def transform(self, X):
         """Return the [CLS] vector of each sequence, after the final norm.
@@ -505,7 +529,8 @@ class CLSTransformerClassifier(
         embeddings : ndarray of shape (n_sequences, d_model), float32
             The input of the last linear layer.
         """
-        return self._predict(X, lambda **batch: self.module_.embed(**batch))
+        model = self._fitted_model()
+        return self._predict(model, X, model.module.embed)
 
     def cls_attention(self, X):
         """Return the attention of [CLS] to each step.
@@ -529,15 +554,13 @@ class CLSTransformerClassifier(
         ValueError
             If `pooling` is "mean" or "max", which have no [CLS] token.
         """
-        check_is_fitted(self)
-        if self.module_.pooling in ("mean", "max"):
+        model = self._fitted_model()
+        if model.module.pooling in ("mean", "max"):
             raise ValueError(
-                f"cls_attention needs a [CLS] token, which pooling={self.module_.pooling!r} does "
+                f"cls_attention needs a [CLS] token, which pooling={model.module.pooling!r} does "
                 "not have; fit with pooling='cls' or 'attention'."
             )
-        return self._predict(
-            X, lambda **batch: self.module_.cls_attention(**batch), is_per_step=True
-        )
+        return self._predict(model, X, model.module.cls_attention, is_per_step=True)
 
     def save(self, path):
         """Save the fitted estimator to a file without pickle.
@@ -576,7 +599,7 @@ class CLSTransformerClassifier(
         """
         from sklearn_cls._persistence.model_file import save_estimator
 
-        save_estimator(self, path)
+        save_estimator(self, self._fitted_model(), path)
 
     @classmethod
     def load(cls, path, device="auto"):
@@ -609,35 +632,21 @@ class CLSTransformerClassifier(
         return load_estimator(cls, path, device)
 
     @property
-    def module_(self):
-        """The network."""
-        return self.net_.module_
-
-    @property
-    def device_(self):
-        """Device of the network."""
-        return torch.device(self.net_.device)
-
-    @property
-    def loss_curve_(self):
-        """Training loss of each epoch."""
-        return self.history_["train_loss"]
-
-    @property
-    def n_iter_(self):
-        """Number of epochs."""
-        return len(self.history_["epoch"])
-
-    @property
     def _n_features_out(self):
         return self.module_.norm.normalized_shape[0]
 
+    get_feature_names_out = on_copy(ClassNamePrefixFeaturesOutMixin.get_feature_names_out)
+    _repr_html_ = property(on_copy(BaseEstimator._repr_html_.fget))
+    _repr_mimebundle_ = on_copy(BaseEstimator._repr_mimebundle_)
+
     def __getstate__(self):
         """Return the state without the attributes that training has set on callbacks."""
-        from sklearn_cls._training.callbacks import strip_callbacks
+        state = {**super().__getstate__()}  # a copy, as another thread may refit
+        if state["callbacks"]:
+            from sklearn_cls._training.callbacks import strip_callbacks
 
-        state = super().__getstate__()
-        return {**state, "callbacks": strip_callbacks(state["callbacks"])}
+            state["callbacks"] = strip_callbacks(state["callbacks"])
+        return state
 
     def __sklearn_tags__(self):
         """Return tags for 2-D and 3-D input with NaN, and for float32 output."""
@@ -647,10 +656,6 @@ class CLSTransformerClassifier(
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 
-    def __sklearn_is_fitted__(self):
-        """Return whether the estimator is fitted."""
-        return hasattr(self, "net_")
-
     def _check_params(self, warm_start_net):
         """Check parameters; return the device, and skorch and scikit-learn callbacks."""
         from sklearn_cls._training.callbacks import check_callbacks
@@ -658,34 +663,22 @@ class CLSTransformerClassifier(
         check_consistency(self, warm_start_net)
         return str(resolve_device(self.device)), *check_callbacks(self.callbacks)
 
-    def _check_data(self, X, y, sample_weight, warm_start_net, classes=None, *, is_part=False):
-        """Check X, y and the weights; set `classes_` and return the dataset."""
-        is_first = warm_start_net is None
-        max_length = None if is_first else warm_start_net.module_.max_length
-        sequences = check_sequences(self, X, reset=is_first, max_length=max_length)
-        if not is_first:
-            classes = self._check_classes(classes)
-        self.classes_, data = check_targets(
-            self, sequences, y, sample_weight, classes, is_part=is_part
-        )
-        return data
-
-    def _check_classes(self, classes):
-        """Check `classes` of a later call to `partial_fit` and return those of the first call."""
-        given = self.classes_ if classes is None else np.unique(check_labels(classes, "classes"))
-        if not np.array_equal(given, self.classes_):
-            raise ValueError(
-                f"classes={given.tolist()} differ from those of the first call to partial_fit, "
-                f"{self.classes_.tolist()}; omit them in later calls."
-            )
-        return self.classes_
+    def _check_data(self, X, y, sample_weight, previous, classes=None, *, is_part=False):
+        """Check X, y and the weights; return the dataset, the classes and the features."""
+        features = max_length = None
+        if previous is not None:
+            features, max_length = previous.features, previous.module.max_length
+            classes = _check_classes(classes, previous.classes)
+        sequences, features = check_sequences(X, type(self).__name__, features, max_length)
+        classes, data = check_targets(self, sequences, y, sample_weight, classes, is_part=is_part)
+        return data, classes, features
 
     def _draw_seed(self, warm_start_net):
         """Return the seed of a fit, a different one for each fit that continues training."""
         n_epochs = 0 if warm_start_net is None else warm_start_net.n_epochs_trained
         return draw_seed(self.random_state, n_epochs)
 
-    def _build_net(self, data, train, training, warm_start_net, seed, **kwargs):
+    def _build_net(self, data, train, training, classes, warm_start_net, seed, **kwargs):
         """Return the net to train on `train`, a subset of `data`."""
         from sklearn_cls._training.net import build_net
 
@@ -693,56 +686,36 @@ class CLSTransformerClassifier(
         if self.standardize and warm_start_net is None:
             mean_and_std = train.sequences.mean_and_std(train.indices)
         return build_net(
-            network_params(self, data, len(self.classes_), seed, warm_start_net),
+            network_params(self, data, len(classes), seed, warm_start_net),
             training,
             mean_and_std=mean_and_std,
             warm_start_net=warm_start_net,
             seed=seed,
-            classes=self.classes_,
+            classes=classes,
             **kwargs,
         )
 
-    def _set_fitted(self, net, *, keep_optimizer=False):
-        """Set the attributes of a fitted estimator from a trained net."""
-        from sklearn_cls._training.history import history_columns
-        from sklearn_cls._training.state import strip_training_state
-
-        self.history_ = history_columns(net.history)
-        self.net_ = strip_training_state(net, keep_optimizer=keep_optimizer)
-
-    def _predict(self, X, function, *, is_per_step=False):
+    def _predict(self, model, X, function, *, is_per_step=False):
         """Apply `function` to all sequences of X and return the results."""
         from sklearn_cls._training.predict import predict_batches
 
-        check_is_fitted(self)
-        sequences = check_sequences(self, X, reset=False, max_length=self.module_.max_length)
+        name, max_length = type(self).__name__, model.module.max_length
+        sequences, _ = check_sequences(X, name, model.features, max_length)
         n_steps = sequences.n_steps if is_per_step else None
-        return predict_batches(self.net_, sequences, function, self.n_jobs, n_steps)
+        return predict_batches(model.net, sequences, function, self.n_jobs, n_steps)
 
 
-def _fitted_attributes(net):
-    """Return the fitted attributes that the estimator would have if training ended now."""
-    from sklearn_cls._training.history import history_columns
-
-    return {"net_": copy(net), "history_": history_columns(net.history)}
+# scikit-learn wraps `transform` for `set_output` after the class has been created.
+CLSTransformerClassifier.transform = on_copy(CLSTransformerClassifier.transform)
 
 
-@contextmanager
-def _unchanged_on_error(estimator):
-    """Restore the fitted attributes of `estimator` if the fit fails."""
-
-    def fitted_attributes():
-        return {
-            name: value
-            for name, value in vars(estimator).items()
-            if name.endswith("_") or name in FITTED_WITHOUT_TRAILING_UNDERSCORE
-        }
-
-    before = fitted_attributes()
-    try:
-        yield
-    except BaseException:
-        for name in fitted_attributes():
-            delattr(estimator, name)
-        vars(estimator).update(before)
-        raise
+def _check_classes(given, known):
+    """Check the `classes` of a later call to `partial_fit` and return those of the first call."""
+    if given is not None:
+        given = np.unique(check_labels(given, "classes"))
+        if not np.array_equal(given, known):
+            raise ValueError(
+                f"classes={given.tolist()} differ from those of the first call to partial_fit, "
+                f"{known.tolist()}; omit them in later calls."
+            )
+    return known

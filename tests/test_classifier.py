@@ -563,6 +563,36 @@ def test_a_failed_fit_leaves_the_estimator_unchanged(method, failure, fitted, da
     assert np.array_equal(clf.predict_proba(data[0]), fitted.predict_proba(data[0]))
 
 
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_the_estimator_is_unchanged_until_the_end_of_a_fit(method, data):
+    X, y = data
+    clf = small(max_epochs=1, warm_start=method == "partial_fit").fit(X, y)
+    expected, seen = clf.predict_proba(X), []
+
+    def record(net, **kwargs):
+        seen.append((clf._fitted, clf.predict_proba(X)))
+
+    hook = Hook(**dict.fromkeys(["on_train_begin", "on_batch_end", "on_train_end"], record))
+    before = clf.set_params(callbacks=[hook])._fitted
+    labels = y if method == "partial_fit" else np.array(["late", "early"])[y]
+    getattr(clf, method)(X, labels)
+    assert clf._fitted is not before
+    assert not np.array_equal(clf.predict_proba(X), expected)
+    assert len(seen) == 6
+    for fitted, probabilities in seen:
+        assert fitted is before
+        assert np.array_equal(probabilities, expected)
+
+
+def test_fitted_attributes_do_not_exist_before_the_fit(fitted):
+    names = [name for name in dir(type(fitted)) if name.endswith("_") and not name.startswith("_")]
+    assert len(names) == 9
+    assert not [name for name in names if hasattr(small(), name)]
+    assert [name for name in names if not hasattr(fitted, name)] == ["feature_names_in_"]
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        _ = small().classes_
+
+
 def test_valid_data_give_no_warning(data):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import pickle
@@ -160,7 +161,8 @@ def test_values_that_callbacks_recorded_are_restored_with_their_types(data, tmp_
 
 def test_a_history_of_80000_epochs_is_saved(fitted, tmp_path):
     clf = pickle.loads(pickle.dumps(fitted))
-    clf.history_ = {name: values * 10_000 for name, values in clf.history_.items()}
+    history = {name: values * 10_000 for name, values in clf.history_.items()}
+    clf._fitted = dataclasses.replace(clf._fitted, history=history)
     loaded = save_and_load(clf, tmp_path)
     assert loaded.n_iter_ == 80_000
     assert loaded.history_ == clf.history_
@@ -205,7 +207,7 @@ def test_saving_an_unfitted_estimator_raises(tmp_path):
 )
 def test_labels_that_cannot_be_restored_are_not_saved(labels, message, fitted, tmp_path):
     clf = pickle.loads(pickle.dumps(fitted))
-    clf.classes_ = labels
+    clf._fitted = dataclasses.replace(clf._fitted, classes=labels)
     with pytest.raises(TypeError, match=message):
         clf.save(tmp_path / "model")
     assert os.listdir(tmp_path) == []

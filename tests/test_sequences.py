@@ -7,14 +7,19 @@ import pytest
 import scipy.sparse as sp
 import torch
 
+from sklearn_cls._data.features import Features
 from sklearn_cls._data.sequences import CHUNK_BYTES, Sequences, check_sequences, read_sequences
 from tests.helpers import bumps, small
 
 RNG = np.random.default_rng(0)
 
 
-def check(X, estimator=None, reset=True, **kwargs):
-    return check_sequences(estimator or small(), X, reset=reset, **kwargs)
+def check(X, features=None, **kwargs):
+    return check_sequences(X, "Classifier", features, **kwargs)[0]
+
+
+def features_of(X):
+    return check_sequences(X, "Classifier")[1]
 
 
 def padded(X):
@@ -36,9 +41,8 @@ def test_every_real_dtype_becomes_float32(dtype):
 def test_a_2d_array_holds_univariate_sequences():
     X = RNG.normal(size=(4, 5)).astype(np.float32)
     for form in (X, X.tolist(), pd.DataFrame(X), pl.DataFrame(X)):
-        estimator = small()
-        assert check(form, estimator).n_features == 1
-        assert estimator.n_features_in_ == 5
+        assert check(form).n_features == features_of(form).n_features == 1
+        assert features_of(form).n_features_in == 5
         assert np.array_equal(padded(form)[:, :, 0], X)
         assert np.array_equal(read_sequences(form).pad(np.arange(4))[:, :, 0], X)
 
@@ -46,8 +50,7 @@ def test_a_2d_array_holds_univariate_sequences():
 def test_n_features_in_is_the_number_of_features_per_step_for_3d_arrays_and_lists():
     X = RNG.normal(size=(4, 5, 3)).astype(np.float32)
     for form in (X, list(X), X.tolist()):
-        estimator = small()
-        assert check(form, estimator).n_features == estimator.n_features_in_ == 3
+        assert check(form).n_features == features_of(form).n_features_in == 3
         assert np.array_equal(padded(form), X)
 
 
@@ -382,42 +385,44 @@ def test_a_memory_error_is_raised_unchanged():
 
 
 def test_the_number_of_features_must_be_the_same_as_in_fit():
-    estimator = small()
-    check(np.zeros((4, 5, 3)), estimator)
-    assert len(check(np.zeros((2, 9, 3)), estimator, reset=False)) == 2
-    assert len(check([np.zeros((7, 3))], estimator, reset=False)) == 1
-    with pytest.raises(ValueError, match=r"X has 2 features, but .* expecting 3 features"):
-        check(np.zeros((4, 5, 2)), estimator, reset=False)
+    features = features_of(np.zeros((4, 5, 3)))
+    assert features == Features(3)
+    assert len(check(np.zeros((2, 9, 3)), features)) == 2
+    assert len(check([np.zeros((7, 3))], features)) == 1
+    message = "X has 2 features, but Classifier is expecting 3 features"
+    with pytest.raises(ValueError, match=message):
+        check(np.zeros((4, 5, 2)), features)
     with pytest.raises(ValueError, match=re.escape("pass (n_sequences, n_steps, 3)")):
-        check(np.zeros((5, 3)), estimator, reset=False)
-    check(np.zeros((4, 5, 2)), estimator)
-    assert estimator.n_features_in_ == 2
+        check(np.zeros((5, 3)), features)
 
 
 def test_after_a_2d_fit_arrays_need_the_same_columns_but_lists_may_have_any_length():
-    estimator = small()
-    check(np.zeros((4, 5)), estimator)
+    features = features_of(np.zeros((4, 5)))
     with pytest.raises(ValueError, match=r"X has 6 features, but .* expecting 5 features"):
-        check(np.zeros((4, 6)), estimator, reset=False)
-    assert check(np.zeros((4, 6, 1)), estimator, reset=False).lengths.tolist() == [6] * 4
-    assert check([np.zeros(9)], estimator, reset=False).lengths.tolist() == [9]
+        check(np.zeros((4, 6)), features)
+    assert check(np.zeros((4, 6, 1)), features).lengths.tolist() == [6] * 4
+    assert check([np.zeros(9)], features).lengths.tolist() == [9]
     with pytest.raises(ValueError, match=r"X has 2 features, but .* expecting 1 features"):
-        check(np.zeros((4, 5, 2)), estimator, reset=False)
+        check(np.zeros((4, 5, 2)), features)
 
 
 def test_after_a_fit_on_univariate_lists_2d_arrays_may_have_any_number_of_columns():
-    estimator = small()
-    check([np.zeros(3), np.zeros(4)], estimator)
-    assert check(np.zeros((2, 9)), estimator, reset=False).lengths.tolist() == [9, 9]
-    assert check(np.zeros((2, 5)), estimator, reset=False).lengths.tolist() == [5, 5]
+    features = features_of([np.zeros(3), np.zeros(4)])
+    assert check(np.zeros((2, 9)), features).lengths.tolist() == [9, 9]
+    assert check(np.zeros((2, 5)), features).lengths.tolist() == [5, 5]
 
 
-def test_fitting_on_an_array_discards_the_column_names():
-    estimator = small()
-    check(pd.DataFrame(np.zeros((4, 2)), columns=["a", "b"]), estimator)
-    assert estimator.feature_names_in_.tolist() == ["a", "b"]
-    check(np.zeros((4, 5, 2)), estimator)
-    assert not hasattr(estimator, "feature_names_in_")
+def test_column_names_must_be_those_of_fit():
+    frame = pd.DataFrame(np.zeros((4, 2)), columns=["a", "b"])
+    features = features_of(frame)
+    assert features.feature_names_in.tolist() == ["a", "b"]
+    assert check_sequences(frame, "Classifier", features)[1] is features
+    with pytest.raises(ValueError, match="feature names should match"):
+        check(frame[["b", "a"]], features)
+    with pytest.warns(UserWarning, match="but Classifier was fitted with feature names"):
+        check(frame.to_numpy(), features)
+    with pytest.warns(UserWarning, match="but Classifier was fitted without feature names"):
+        check(frame, features_of(frame.to_numpy()))
 
 
 def test_learned_positions_limit_the_length():

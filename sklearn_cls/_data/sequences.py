@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from sklearn.utils.validation import check_array, validate_data
+from sklearn.utils.validation import check_array
 
-from sklearn_cls._compat import check_feature_names
+from sklearn_cls._data.features import Features, check_n_features, column_names
 
 # Bytes of float32 data held in memory at a time while all sequences are read.
 CHUNK_BYTES = 8 * 2**20
@@ -123,11 +123,11 @@ class Sequences:
         return bool((n_small > SMALL_STD_FRACTION * len(indices)).any())
 
 
-def check_sequences(estimator, X, *, reset, max_length=None):
-    """Check X and return it as `Sequences`.
+def check_sequences(X, estimator, features=None, max_length=None):
+    """Check X and return it as `Sequences`, and its `Features`.
 
-    With `reset`, as in `fit`, the number and names of the features are stored in `estimator`;
-    otherwise X must agree with them. A 2-D X (n, T) is n univariate sequences; its
+    `estimator` is the name of the class, for error messages. X must agree with `features`, unless
+    they are None, as in the first fit. A 2-D X (n, T) is n univariate sequences; its
     `n_features_in_` is T, because scikit-learn counts columns. For any other X, it is F.
     `max_length` is the maximum number of steps that learned positions cover.
     """
@@ -137,17 +137,19 @@ def check_sequences(estimator, X, *, reset, max_length=None):
         if isinstance(X, list | tuple) and len(X) == 0:
             raise ValueError("X is empty: 0 sample(s), and at least one sequence is required.")
         if _is_2d(X):
-            sequences = _from_array(_check_2d(estimator, X, reset)[:, :, np.newaxis])
+            values, seen = _check_2d(X, estimator, features)
+            sequences = _from_array(values[:, :, np.newaxis])
         else:
             sequences = read_sequences(X)
-            _check_n_features(estimator, sequences.n_features, reset)
+            seen = features or Features(sequences.n_features)
+            check_n_features(sequences.n_features, seen.n_features, estimator)
     if max_length is not None and sequences.lengths.max() > max_length:
         i = int(sequences.lengths.argmax())
         raise ValueError(
             f"X[{i}] has {sequences.lengths[i]} steps, but positions='learned' covers only the "
             f"first {max_length}; fit with positions='sinusoidal' or 'rope', or shorten X[{i}]."
         )
-    return sequences
+    return sequences, seen
 
 
 @contextmanager
@@ -203,22 +205,23 @@ def _has_length(x):
     return isinstance(x, list | tuple) or len(getattr(x, "shape", ())) > 0
 
 
-def _check_2d(estimator, X, reset):
-    """Check a 2-D X as scikit-learn does and return it as an array (n, T)."""
-    if reset or estimator._fitted_on_2d:
-        X = _check_numeric(X, partial(validate_data, estimator, reset=reset))
-        if reset:
-            estimator._fitted_on_2d = True
-        return X
-    X = _check_numeric(X, partial(check_array, estimator=estimator))
-    n_features = estimator.n_features_in_
-    if n_features != 1:
+def _check_2d(X, estimator, features):
+    """Check a 2-D X as scikit-learn does; return it as an array (n, T), and its features."""
+    # After a fit on univariate sequences of another form, their number of steps may differ.
+    has_columns = features is None or features.fitted_on_2d
+    names = column_names(X, estimator, features) if has_columns else None
+    X = _check_numeric(X, partial(check_array, input_name="X", estimator=estimator))
+    if has_columns:
+        seen = features or Features(X.shape[1], names, fitted_on_2d=True)
+        check_n_features(X.shape[1], seen.n_features_in, estimator)
+        return X, seen
+    if features.n_features != 1:
         raise ValueError(
-            f"X has shape {X.shape}, which means univariate sequences, but this "
-            f"{type(estimator).__name__} was fitted with {n_features} features; pass "
-            f"(n_sequences, n_steps, {n_features}), which is X[np.newaxis] for a single sequence."
+            f"X has shape {X.shape}, which means univariate sequences, but this {estimator} was "
+            f"fitted with {features.n_features} features; pass (n_sequences, n_steps, "
+            f"{features.n_features}), which is X[np.newaxis] for a single sequence."
         )
-    return X
+    return X, features
 
 
 def _check_numeric(X, check):
@@ -353,20 +356,3 @@ def _from_array(values):
             has_gaps[start:stop] = (np.isnan(chunk).any(2) & ~is_padding).any(1)
         start = stop
     return sequences
-
-
-def _check_n_features(estimator, n_features, reset):
-    """Check the number of features of 3-D arrays and lists.
-
-    scikit-learn's `validate_data` would take the steps of a 3-D array for features.
-    """
-    if reset:
-        check_feature_names(estimator, None, reset=True)
-        estimator.n_features_in_, estimator._fitted_on_2d = n_features, False
-        return
-    expected = 1 if estimator._fitted_on_2d else estimator.n_features_in_
-    if n_features != expected:
-        raise ValueError(
-            f"X has {n_features} features, but {type(estimator).__name__} is expecting "
-            f"{expected} features as input."
-        )

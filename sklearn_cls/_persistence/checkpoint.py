@@ -150,7 +150,7 @@ class Checkpoint(PassiveCallback):
                 os.remove(self.path)
 
 
-def open_checkpoint(path, estimator, data, device, warm_start_net):
+def open_checkpoint(path, estimator, data, classes, device, warm_start_net):
     """Return the checkpoint of a fit of `estimator` to the dataset `data`."""
     if path is None:
         return Checkpoint()
@@ -158,7 +158,7 @@ def open_checkpoint(path, estimator, data, device, warm_start_net):
         raise TypeError(f"checkpoint must be the path of a file or None, got {path!r}.")
     # The path is resolved now, because a callback may change the working directory.
     path = os.path.realpath(path)
-    fingerprint = fit_fingerprint(estimator, data, device, warm_start_net)
+    fingerprint = fit_fingerprint(estimator, data, classes, device, warm_start_net)
     return Checkpoint(path, fingerprint)
 
 
@@ -195,7 +195,7 @@ def read_checkpoint(path):
     return from_storable(state)
 
 
-def fit_fingerprint(estimator, data, device, warm_start_net):
+def fit_fingerprint(estimator, data, classes, device, warm_start_net):
     """Return what two fits must have in common for one to resume the other."""
     params = estimator.get_params(deep=False)
     described = {k: describe(v) for k, v in params.items() if k not in IGNORED_PARAMS}
@@ -204,7 +204,7 @@ def fit_fingerprint(estimator, data, device, warm_start_net):
         **described,
         "device": device.split(":")[0],
         "X": sha256(chain([data.lengths], data.sequences.chunks(data.indices))),
-        "y": f"{estimator.classes_.tolist()} {sha256([data.y, data.indices])}",
+        "y": f"{classes.tolist()} {sha256([data.y, data.indices])}",
         "sample_weight": sha256([data.weights]),
         # After an interruption, the estimator holds partly trained weights, so the stored hash of
         # the weights that the fit started from is used.

@@ -18,13 +18,14 @@ from numbers import Integral
 import numpy as np
 import sklearn
 import torch
-from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cls._compat import Interval, validate_parameter_constraints
+from sklearn_cls._data.features import Features
 from sklearn_cls._network.encoder import CLSEncoder
 from sklearn_cls._persistence.tensor_file import FileError, damage_error, open_file, write_file
 from sklearn_cls._torch.device import resolve_device
 from sklearn_cls._training.auto import ARCHITECTURE, DATA_DEPENDENT, WARMUP_FRACTION
+from sklearn_cls._training.fitted import FittedModel
 from sklearn_cls._version import __version__
 
 FORMAT = 2
@@ -44,9 +45,8 @@ DATA_DEPENDENT_CONSTRAINTS = {
 }
 
 
-def save_estimator(estimator, path):
-    """Write a fitted estimator to `path`."""
-    check_is_fitted(estimator)
+def save_estimator(estimator, model, path):
+    """Write an estimator and the `FittedModel` that it holds to `path`."""
     if estimator.callbacks:
         warnings.warn(
             "callbacks are not saved, because they are code: the loaded model has "
@@ -54,10 +54,10 @@ def save_estimator(estimator, path):
             UserWarning,
             stacklevel=3,
         )
-    net, parameters = estimator.net_, estimator.get_params(deep=False)
-    network, names = net.get_params_for("module"), getattr(estimator, "feature_names_in_", None)
-    tensors = {WEIGHT + name: value for name, value in net.module_.state_dict().items()}
-    columns = history_to_json(estimator.history_, tensors)
+    parameters, network = estimator.get_params(deep=False), model.net.get_params_for("module")
+    names = model.features.feature_names_in
+    tensors = {WEIGHT + name: value for name, value in model.module.state_dict().items()}
+    columns = history_to_json(model.history, tensors)
     document = {
         "format": FORMAT,
         "estimator": type(estimator).__name__,
@@ -69,15 +69,15 @@ def save_estimator(estimator, path):
         },
         "parameters": {k: to_json(v) for k, v in parameters.items() if k not in EXCLUDED_PARAMS},
         "output": vars(estimator).get("_sklearn_output_config", {}).get("transform"),
-        "classes": classes_to_json(estimator.classes_),
-        "n_features_in": estimator.n_features_in_,
+        "classes": classes_to_json(model.classes),
+        "n_features_in": model.features.n_features_in,
         "feature_names_in": None if names is None else names.tolist(),
-        "fitted_on_2d": estimator._fitted_on_2d,
+        "fitted_on_2d": model.features.fitted_on_2d,
         "network": {
             name: to_json(network[name]) for name in (*ARCHITECTURE, "dropout", *DATA_DEPENDENT)
         },
-        "training": {name: to_json(getattr(net, name)) for name in TRAINING},
-        "history": {"n_epochs": estimator.n_iter_, "columns": columns},
+        "training": {name: to_json(getattr(model.net, name)) for name in TRAINING},
+        "history": {"n_epochs": model.n_epochs, "columns": columns},
     }
     write_file(path, document, tensors)
 
@@ -166,21 +166,24 @@ def read_estimator(cls, file, device):
     check_layout(file, {**weights, **history_layout(history, file.layout)})
     tensors = file.tensors()
 
-    estimator.classes_ = classes_from_json(document["classes"])
-    estimator.n_features_in_ = document["n_features_in"]
-    estimator._fitted_on_2d = document["fitted_on_2d"]
-    if document["feature_names_in"] is not None:
-        estimator.feature_names_in_ = np.array(document["feature_names_in"], dtype=object)
-    estimator.set_output(transform=document["output"])
-    estimator.history_ = history_from_json(history["columns"], tensors)
-    estimator.net_ = read_net(
+    names = document["feature_names_in"]
+    classes = classes_from_json(document["classes"])
+    net = read_net(
         network,
         {name.removeprefix(WEIGHT): tensors[name] for name in weights},
         {name: document["training"][name] for name in TRAINING},
-        classes=estimator.classes_,
+        classes=classes,
         device=device,
     )
-    check_matches_network(estimator, file.path)
+    features = Features(
+        document["n_features_in"],
+        None if names is None else np.array(names, dtype=object),
+        document["fitted_on_2d"],
+    )
+    model = FittedModel(net, classes, features, history_from_json(history["columns"], tensors))
+    check_matches_network(model, file.path)
+    estimator.set_output(transform=document["output"])
+    estimator._fitted = model
     return estimator
 
 
@@ -230,14 +233,14 @@ def check_layout(file, expected):
             )
 
 
-def check_matches_network(estimator, path):
+def check_matches_network(model, path):
     """Check that classes and features agree with the network."""
-    known = estimator.net_.get_params_for("module")
-    names = getattr(estimator, "feature_names_in_", None)
+    network, features = model.net.get_params_for("module"), model.features
+    names = features.feature_names_in
     if (
-        known["n_classes"] != len(estimator.classes_)
-        or known["n_features"] != (1 if estimator._fitted_on_2d else estimator.n_features_in_)
-        or (names is not None and len(names) != estimator.n_features_in_)
+        network["n_classes"] != len(model.classes)
+        or network["n_features"] != features.n_features
+        or (names is not None and len(names) != features.n_features_in)
     ):
         raise damage_error(path, "its classes or features do not match its network")
 

@@ -57,11 +57,12 @@ def pickle_state(net):
 
 
 def _stripped(net):
-    """Return the attributes of a net without data, callbacks and history."""
+    """Return the attributes of a net without data, callbacks, history and requests to stop."""
     return {
         "train_split": None,
         "callbacks": None,
         "callbacks_": [],
         "n_epochs_trained": net.n_epochs_trained + sum(map(is_finished, net.history)),
         "history_": History(),
+        "stop_requested": False,
     }

@@ -1,0 +1,57 @@
+"""The number and the names of the features of X, which must be the same in every call."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from types import SimpleNamespace
+
+import numpy as np
+
+from sklearn_cls._compat import check_feature_names
+
+
+@dataclass(frozen=True)
+class Features:
+    """The features of X that `fit` has seen.
+
+    Attributes
+    ----------
+    n_features_in : int
+        Number of features F; of a 2-D X, the number of its columns, which are the steps.
+    feature_names_in : ndarray of str or None
+        Column names, if X was a data frame.
+    fitted_on_2d : bool
+        Whether X was a 2-D array or a data frame, whose sequences have one feature.
+    """
+
+    n_features_in: int
+    feature_names_in: np.ndarray | None = None
+    fitted_on_2d: bool = False
+
+    @property
+    def n_features(self):
+        """Number of features F."""
+        return 1 if self.fitted_on_2d else self.n_features_in
+
+
+def check_n_features(n_features, expected, estimator):
+    """Raise an error if the number of features or columns differs from that of `fit`."""
+    if n_features != expected:
+        raise ValueError(
+            f"X has {n_features} features, but {estimator} is expecting {expected} features as "
+            "input."
+        )
+
+
+def column_names(X, estimator, features):
+    """Return the column names of X or None, after comparing them with those of `features`."""
+    known = _class_named(estimator)()
+    if features is not None:
+        known.feature_names_in_ = features.feature_names_in
+    check_feature_names(known, X, reset=features is None)
+    return getattr(known, "feature_names_in_", None)
+
+
+@lru_cache
+def _class_named(name):
+    """Return a class of this name: scikit-learn's messages contain the name of the class."""
+    return type(name, (SimpleNamespace,), {})
