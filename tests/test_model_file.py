@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -346,21 +347,54 @@ def test_a_thousand_blocks_raise_within_a_second(path):
     assert time.process_time() - start < 1
 
 
-@pytest.mark.parametrize("default", ["meta", "float64"])
-def test_default_device_and_dtype_of_torch_are_ignored(default, path, fitted, data):
-    pickled = pickle.dumps(fitted)
+@contextmanager
+def default_of_torch(default):
+    """Change the default dtype or the default device of torch."""
     try:
-        if default == "meta":
-            torch.set_default_device("meta")
+        if isinstance(default, torch.dtype):
+            torch.set_default_dtype(default)
         else:
-            torch.set_default_dtype(torch.float64)
-        for loaded in (CLSTransformerClassifier.load(path), pickle.loads(pickled)):
-            np.testing.assert_allclose(
-                loaded.predict_proba(data[0]), fitted.predict_proba(data[0]), atol=1e-5
-            )
+            torch.set_default_device(default)
+        yield
     finally:
         torch.set_default_device(None)
         torch.set_default_dtype(torch.float32)
+
+
+DEFAULTS = [torch.float64, torch.float16, torch.bfloat16, "meta"]
+
+
+@pytest.mark.parametrize("default", DEFAULTS, ids=str)
+@pytest.mark.parametrize("params", [{}, {"positions": "rope"}, {"positions": "learned"}], ids=str)
+def test_a_fit_under_another_default_dtype_or_device_is_bitwise_identical(default, params, data):
+    params = {"max_epochs": 2, "pooling": "attention", **params}
+    expected = small(**params).fit(*data).partial_fit(*data)
+    with default_of_torch(default):
+        clf = small(**params).fit(*data).partial_fit(*data)
+        inside = clf.predict_proba(data[0])
+    for probabilities in (inside, clf.predict_proba(data[0])):
+        assert probabilities.dtype == np.float32
+        assert np.array_equal(probabilities, expected.predict_proba(data[0]))
+    assert {value.dtype for value in clf.module_.state_dict().values()} <= {
+        torch.float32, torch.int64
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("default", DEFAULTS, ids=str)
+def test_files_and_pickles_pass_between_any_default_dtypes_and_devices(default, data, tmp_path):
+    clf, long = small(max_epochs=1).fit(*data), np.tile(data[0], (1, 30, 1))
+    clf.save(tmp_path / "outside")
+    pickled = pickle.dumps(clf)
+    with default_of_torch(default):
+        loaded = CLSTransformerClassifier.load(tmp_path / "outside")
+        loaded.save(tmp_path / "inside")
+        pickled_inside = pickle.dumps(loaded)
+        inside = [m.predict_proba(long) for m in (clf, loaded, pickle.loads(pickled))]
+    models = [
+        loaded, CLSTransformerClassifier.load(tmp_path / "inside"), pickle.loads(pickled_inside)
+    ]  # fmt: skip
+    for probabilities in (*inside, *(model.predict_proba(long) for model in models)):
+        assert np.array_equal(probabilities, clf.predict_proba(long))
 
 
 class Bomb:

@@ -106,17 +106,6 @@ def test_fit_trains_where_the_caller_has_disabled_gradients(mode, fitted, data):
     clf.partial_fit(*data)
 
 
-def test_fit_ignores_the_default_dtype_of_the_caller(data):
-    expected = small(max_epochs=2).fit(*data).predict_proba(data[0])
-    torch.set_default_dtype(torch.float64)
-    try:
-        probabilities = small(max_epochs=2).fit(*data).predict_proba(data[0])
-    finally:
-        torch.set_default_dtype(torch.float32)
-    assert probabilities.dtype == np.float32
-    np.testing.assert_allclose(probabilities, expected, atol=0.2)
-
-
 def test_calls_that_continue_training_use_different_random_numbers(data):
     def draws():
         batches, dropout_seeds, token_seeds, augmentation_seeds = [], [], [], []

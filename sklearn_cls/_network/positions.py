@@ -51,5 +51,7 @@ def rotate(x, rotary):
 
 def angles(positions, size):
     """Return positions (N,) times frequencies that fall from 1 to 1 / 10000: (N, size / 2)."""
-    frequency = 10000 ** (-torch.arange(0, size, 2, device=positions.device) / size)
+    # Dividing integers would give the default dtype, which the caller may have changed.
+    index = torch.arange(0, size, 2, dtype=torch.float32, device=positions.device)
+    frequency = 10000 ** (-index / size)
     return positions.unsqueeze(1) * frequency

@@ -7,13 +7,14 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 SAMPLING_FUNCTIONS = (torch.randn, torch.Tensor.normal_, torch.Tensor.uniform_)
+FLOAT_FACTORIES = (torch.empty, torch.ones, torch.randn, torch.zeros)
 
 
-class SampleFrom(TorchFunctionMode):
-    """A context in which the calling thread draws random numbers from `generator`.
+class InitialWeights(TorchFunctionMode):
+    """A context in which the calling thread creates float32 weights, drawn from `generator`.
 
-    The layers of torch draw their initial weights from the global generator, which all threads of
-    the process share.
+    The layers of torch draw their initial weights from the global generator, and create them in the
+    default dtype; both belong to the caller, and all threads of the process share them.
     """
 
     def __init__(self, generator):
@@ -21,8 +22,10 @@ class SampleFrom(TorchFunctionMode):
         self.generator = generator
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        """Call `function`, with the generator if it accepts one and none was given."""
+        """Call `function` with the generator and the dtype, if it accepts them and has none."""
         kwargs = kwargs or {}
+        if function in FLOAT_FACTORIES and kwargs.get("dtype") is None:
+            kwargs["dtype"] = torch.float32
         if function in SAMPLING_FUNCTIONS or "generator" in kwargs:
             kwargs["generator"] = kwargs.get("generator") or self.generator
         return function(*args, **kwargs)
@@ -31,7 +34,7 @@ class SampleFrom(TorchFunctionMode):
 @contextmanager
 def initial_weights(seed):
     """Draw initial weights with `seed` on the CPU, so that they are the same on every device."""
-    with torch.device("cpu"), SampleFrom(torch.Generator("cpu").manual_seed(seed)):
+    with torch.device("cpu"), InitialWeights(torch.Generator("cpu").manual_seed(seed)):
         yield
 
 
