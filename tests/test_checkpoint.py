@@ -167,7 +167,7 @@ def test_ctrl_c_while_a_checkpoint_is_written_keeps_the_previous_one(data, path,
             raise KeyboardInterrupt
         fsync(descriptor)
 
-    monkeypatch.setattr("sklearn_cls._persistence.tensor_file.os.fsync", interrupt)
+    monkeypatch.setattr("sklearn_cls._persistence.files.os.fsync", interrupt)
     with pytest.warns(UserWarning, match="interrupted in epoch 4 of 8"):
         clf = small().fit(*data, checkpoint=path)
     monkeypatch.undo()
@@ -329,7 +329,7 @@ def test_the_checkpoint_is_not_sample_metadata():
 
 @pytest.mark.parametrize("wrong", [7, True, ["a"]])
 def test_a_checkpoint_that_is_not_a_path_raises(wrong, data):
-    with pytest.raises(TypeError, match="checkpoint must be the path of a file or None"):
+    with pytest.raises(TypeError, match="checkpoint must be the path of a file, not"):
         small().fit(*data, checkpoint=wrong)
 
 
@@ -369,7 +369,7 @@ def test_a_disk_that_is_full_for_some_epochs_gives_one_warning(data, path, monke
             raise OSError(28, "No space left on device")
         original(descriptor)
 
-    monkeypatch.setattr("sklearn_cls._persistence.tensor_file.os.fsync", fill_up)
+    monkeypatch.setattr("sklearn_cls._persistence.files.os.fsync", fill_up)
     message = "could not be written after epoch 2.*No space left on device"
     with pytest.warns(UserWarning, match=message) as caught:
         clf = small().fit(*data, checkpoint=path)

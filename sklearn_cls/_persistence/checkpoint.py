@@ -17,11 +17,14 @@ from pickle import UnpicklingError
 import numpy as np
 import torch
 
-from sklearn_cls._persistence.tensor_file import (
-    FileError,
-    remove_temporary_files,
+from sklearn_cls._persistence.files import (
+    PRIVATE,
+    check_path,
+    open_regular,
+    resolve_links,
     write_atomically,
 )
+from sklearn_cls._persistence.tensor_file import FileError
 from sklearn_cls._training.callbacks import PassiveCallback
 from sklearn_cls._training.divergence import DivergenceError
 from sklearn_cls._training.state import restore_training_state, training_state
@@ -77,7 +80,6 @@ class Checkpoint(PassiveCallback):
         """
         if self.path is None or net.stop_requested:
             return
-        remove_temporary_files(self.path)
         if self.saved is None:
             self.write(net)
         else:
@@ -154,10 +156,9 @@ def open_checkpoint(path, estimator, data, classes, device, warm_start_net):
     """Return the checkpoint of a fit of `estimator` to the dataset `data`."""
     if path is None:
         return Checkpoint()
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"checkpoint must be the path of a file or None, got {path!r}.")
     # The path is resolved now, because a callback may change the working directory.
-    path = os.path.realpath(path)
+    folder, name = os.path.split(resolve_links(check_path(path, "checkpoint")))
+    path = os.path.join(os.path.realpath(folder or ".", strict=True), name)
     fingerprint = fit_fingerprint(estimator, data, classes, device, warm_start_net)
     return Checkpoint(path, fingerprint)
 
@@ -167,12 +168,12 @@ def write_checkpoint(path, state):
     buffer = io.BytesIO()
     torch.save(state, buffer)
     payload = buffer.getvalue()
-    write_atomically(path, MAGIC + hashlib.sha256(payload).digest() + payload)
+    write_atomically(path, MAGIC + hashlib.sha256(payload).digest() + payload, PRIVATE)
 
 
 def read_checkpoint(path):
     """Return the state that `write_checkpoint` wrote, without running any code in the file."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         content = file.read(len(MAGIC))
         if content != MAGIC:
             raise FileError(

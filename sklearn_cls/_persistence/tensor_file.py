@@ -8,64 +8,30 @@ import hashlib
 import json
 import os
 import re
-from contextlib import contextmanager, suppress
-from secrets import token_hex
+from contextlib import contextmanager
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+
+from sklearn_cls._persistence.files import check_path, open_regular, write_atomically
 
 DOCUMENT, CHECKSUM = "sklearn_cls", "sha256"
 MAX_HEADER = 2**19  # bytes; enough for the names of 5,000 tensors, and parsed within a second
 
 
 def write_file(path, document, tensors, max_header=MAX_HEADER):
-    """Write a JSON `document` and `tensors` to the file `path`, see `write_atomically`."""
+    """Write a JSON `document` and `tensors` to the file `path`, see `files.replace_file`."""
+    path = check_path(path)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(document)
     data = save(tensors, {DOCUMENT: text, CHECKSUM: checksum(text, tensors)})
     if int.from_bytes(data[:8], "little") > max_header:
         raise ValueError(
-            f"The header of {path} would take more than {max_header} bytes; joblib.dump has no "
+            f"The header of {path!r} would take more than {max_header} bytes; joblib.dump has no "
             "such limit."
         )
     write_atomically(path, data)
-
-
-def write_atomically(path, data):
-    """Write the bytes `data` to the file `path`; a crash leaves either the old file or the new one.
-
-    The bytes are written to a temporary file in the same folder, flushed to disk and renamed. A
-    symbolic link is followed.
-    """
-    path = os.path.realpath(path)
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name}.{token_hex(4)}.part")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.remove(temporary)
-        raise
-    with suppress(OSError, AttributeError):  # not every system can open folders
-        descriptor = os.open(folder, os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def remove_temporary_files(path):
-    """Remove the temporary files of processes that were killed while they wrote `path`."""
-    folder, name = os.path.split(os.path.realpath(path))
-    for other in os.listdir(folder):
-        if re.fullmatch(rf"\.{re.escape(name)}\.[0-9a-f]{{8}}\.part", other):
-            with suppress(OSError):
-                os.remove(os.path.join(folder, other))
 
 
 class FileError(ValueError):
@@ -112,8 +78,8 @@ class TensorFile:
 @contextmanager
 def open_file(path, max_header=MAX_HEADER):
     """Open a file that `write_file` wrote; raise FileError if it is not one."""
-    path = os.fspath(path)
-    with open(path, "rb") as file:
+    path = check_path(path)
+    with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         header = int.from_bytes(file.read(8), "little")
     if header > size - 8:
