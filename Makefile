@@ -7,7 +7,7 @@ RUN := $(BIN)/python
 # Two worker processes; an idle worker takes over tests that are queued for the other one.
 PARALLEL := -n2 --dist=worksteal
 
-.PHONY: demo test test-all test-floor fuzz kills long together lint format docs check-docs bench \
+.PHONY: demo test test-all test-floor fuzz fuzz-files kills long together lint format docs check-docs bench \
 	audit dist clean
 
 # Run the demonstration, which writes a table, a figure and a model to demo/.
@@ -29,6 +29,10 @@ test-floor: .venv-floor/ready
 # Fuzz the public methods with 2,000 examples instead of 200.
 fuzz: .venv/ready
 	FUZZ_EXAMPLES=2000 $(RUN) -m pytest tests/test_fuzz.py
+
+# Load and use 10,000 mutated model files.
+fuzz-files: .venv/ready
+	$(RUN) -m tests.fuzz_files --mutations 10000 --workers 2
 
 # Kill 50 running fits, and check that each one resumes exactly from its checkpoint.
 kills: .venv/ready

@@ -565,9 +565,9 @@ class CLSTransformerClassifier(
     def save(self, path):
         """Save the fitted estimator to a file without pickle.
 
-        The file is in safetensors format. Weights and numeric columns of the history are tensors;
-        parameters, classes, features and the rest of the history are JSON in its metadata. It is
-        written atomically: a crash leaves either the old file or the new one.
+        The file is in safetensors format. Weights and the columns of the history are tensors;
+        parameters, classes and features are JSON in its metadata. It is written atomically: a crash
+        leaves either the old file or the new one.
 
         Parameters
         ----------
@@ -581,12 +581,14 @@ class CLSTransformerClassifier(
         TypeError
             If a class label or a parameter cannot be saved without pickle.
         ValueError
-            If the metadata exceed 512 KB.
+            If a parameter has been set to a value that `fit` would reject with `warm_start=True`,
+            or if the names of classes and features take more than 16 MB.
 
         Warns
         -----
         UserWarning
-            If `callbacks` is set: callbacks are code and are not saved.
+            If `callbacks` is set: callbacks are code and are not saved. If callbacks recorded
+            values that JSON cannot represent: they are None in the file.
 
         See Also
         --------
@@ -594,8 +596,8 @@ class CLSTransformerClassifier(
 
         Notes
         -----
-        Metadata requests (`set_fit_request`), the optimizer, and columns of the history that JSON
-        cannot represent are not saved either. `joblib.dump` keeps metadata requests.
+        Neither are `device` and `n_jobs`, which depend on the machine, the optimizer, and metadata
+        requests (`set_fit_request`), which `joblib.dump` keeps.
         """
         from sklearn_cls._persistence.model_file import save_estimator
 
@@ -624,8 +626,8 @@ class CLSTransformerClassifier(
         Raises
         ------
         ValueError
-            If the file is truncated, damaged, in a later format, or of another estimator; if its
-            tensors do not match its parameters; or if `device` is not available.
+            If the file is truncated, damaged, in a later format, or of another estimator; if it
+            holds what no fit can have left; or if `device` is not available.
         """
         from sklearn_cls._persistence.model_file import load_estimator
 

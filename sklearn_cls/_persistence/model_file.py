@@ -4,45 +4,56 @@ The JSON document holds
 
 - "format", the version of the file format, and "estimator", the name of the class;
 - "versions" of the packages that wrote the file, for information;
-- "parameters" of the estimator, except for device and callbacks; "output", as set by `set_output`;
+- "parameters" of the estimator, except for callbacks, device and n_jobs; "output", as set by
+  `set_output`;
 - "classes", "n_features_in", "feature_names_in", "fitted_on_2d": what `fit` learned from the data;
 - "network", the parameters of `CLSEncoder`, and "training", some of those of `Net`;
-- "history": "n_epochs", and "columns" by name: a list, or null if the column is a tensor.
+- "history": "n_epochs", and the names of the "columns". Each column is a tensor: of numbers, or of
+  the bytes of a JSON list.
 """
 
 import json
-import re
 import warnings
-from numbers import Integral
 
 import numpy as np
 import sklearn
 import torch
 
-from sklearn_cls._compat import Interval, validate_parameter_constraints
 from sklearn_cls._data.features import Features
 from sklearn_cls._network.encoder import CLSEncoder
+from sklearn_cls._persistence.json_values import (
+    COLUMN_DTYPES,
+    JSON_DTYPE,
+    classes_from_json,
+    classes_to_json,
+    column_from_tensor,
+    column_to_tensor,
+    from_json,
+    is_json,
+    to_json,
+)
+from sklearn_cls._persistence.model_checks import (
+    NETWORK,
+    NUMERIC_COLUMNS,
+    TRAINING,
+    check_model,
+    checked_document,
+    is_number,
+)
+from sklearn_cls._persistence.old_formats import upgrade
 from sklearn_cls._persistence.tensor_file import FileError, damage_error, open_file, write_file
 from sklearn_cls._torch.device import resolve_device
-from sklearn_cls._training.auto import ARCHITECTURE, DATA_DEPENDENT, WARMUP_FRACTION
+from sklearn_cls._training.auto import ARCHITECTURE
 from sklearn_cls._training.fitted import FittedModel
 from sklearn_cls._version import __version__
 
-FORMAT = 2
-EXCLUDED_PARAMS = ("callbacks", "device")  # callbacks are code; the device depends on the machine
-TRAINING = ("lr", "batch_size", "max_epochs", "precision", "seed", "n_epochs_trained")
+FORMAT = 3
+# Callbacks are code; the others depend on the machine.
+EXCLUDED_PARAMS = ("callbacks", "device", "n_jobs")
 WEIGHT, COLUMN = "network.", "history."  # prefixes of the names of tensors
-LABEL_DTYPES = r"[<>|=]([biuf]\d+|[SU]\d+|O|[mM]8\[\w+\])"
-NUMBERS = {bool: "b", int: "i", float: "f"}  # kinds of NumPy's dtypes
-MAX_LABEL_BYTES = 2**26  # of all classes together
 INVALID_METADATA = (
-    AttributeError, KeyError, OverflowError, RuntimeError, TypeError, ValueError,
+    ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,
 )  # fmt: skip
-DATA_DEPENDENT_CONSTRAINTS = {
-    **{name: [Interval(Integral, 0, None, closed="left")] for name in DATA_DEPENDENT},
-    "has_missing": ["boolean"],
-    "use_instance_norm": ["boolean"],
-}
 
 
 def save_estimator(estimator, model, path):
@@ -54,11 +65,18 @@ def save_estimator(estimator, model, path):
             UserWarning,
             stacklevel=3,
         )
+    document = describe(estimator, model)
+    checked_document(document, type(estimator))
+    check_model(estimator, model)
+    tensors = {WEIGHT + name: value for name, value in model.module.state_dict().items()}
+    write_file(path, document, {**tensors, **history_to_tensors(model.history)})
+
+
+def describe(estimator, model):
+    """Return the document of an estimator and the `FittedModel` that it holds."""
     parameters, network = estimator.get_params(deep=False), model.net.get_params_for("module")
     names = model.features.feature_names_in
-    tensors = {WEIGHT + name: value for name, value in model.module.state_dict().items()}
-    columns = history_to_json(model.history, tensors)
-    document = {
+    return {
         "format": FORMAT,
         "estimator": type(estimator).__name__,
         "versions": {
@@ -73,13 +91,13 @@ def save_estimator(estimator, model, path):
         "n_features_in": model.features.n_features_in,
         "feature_names_in": None if names is None else names.tolist(),
         "fitted_on_2d": model.features.fitted_on_2d,
-        "network": {
-            name: to_json(network[name]) for name in (*ARCHITECTURE, "dropout", *DATA_DEPENDENT)
-        },
+        "network": {name: to_json(network[name]) for name in (*ARCHITECTURE, "dropout", *NETWORK)},
         "training": {name: to_json(getattr(model.net, name)) for name in TRAINING},
-        "history": {"n_epochs": model.n_epochs, "columns": columns},
+        "history": {
+            "n_epochs": model.n_epochs,
+            "columns": dict.fromkeys(filter(is_column_name, model.history)),
+        },
     }
-    write_file(path, document, tensors)
 
 
 def load_estimator(cls, path, device):
@@ -88,20 +106,18 @@ def load_estimator(cls, path, device):
     with open_file(path) as file:
         check_origin(cls, file)
         try:
-            if file.document["format"] == 1:
-                file.document = from_format_1(file.document, file.path)
             estimator = read_estimator(cls, file, str(resolved))
         except FileError:
             raise
         except INVALID_METADATA as error:
-            raise damage_error(path, f"its metadata are inconsistent ({error!r})") from error
+            raise damage_error(file.path, f"its metadata are inconsistent ({error!r})") from error
     return estimator.set_params(device=device)
 
 
 def check_origin(cls, file):
     """Check that `file` holds an estimator of class `cls` in a format of this version."""
     number, name = file.document.get("format"), file.document.get("estimator")
-    if not isinstance(number, int) or number < 1:
+    if type(number) is not int or number < 1:
         raise damage_error(file.path, f"its format is {number!r}")
     if number > FORMAT:
         raise FileError(
@@ -115,63 +131,23 @@ def check_origin(cls, file):
         )
 
 
-def from_format_1(document, path):
-    """Return the document of a file of format 1 as one of format 2."""
-    parameters, network = dict(document["parameters"]), dict(document["network"])
-    if parameters.pop("warmup_fraction") != WARMUP_FRACTION:
-        warnings.warn(
-            f"{path} has a warmup_fraction other than {WARMUP_FRACTION}, the only value that "
-            f"sklearn_cls {__version__} supports; predictions are unaffected, but refitting will "
-            "give a different model.",
-            UserWarning,
-            stacklevel=4,
-        )
-    for name in ("activation", "compile"):
-        parameters.pop(name)
-    if network.pop("activation") != "gelu":
-        raise FileError(
-            f"{path} holds a network with activation={document['network']['activation']!r}; "
-            f"sklearn_cls {__version__} supports only GELU. Load it with the versions that wrote "
-            f"it: {document.get('versions')}."
-        )
-    network["use_instance_norm"] = network.pop("differ_in_scale")
-    history = document["history"]
-    if isinstance(history, list):  # of dicts, which may have different keys
-        names = dict.fromkeys(name for epoch in history for name in epoch)
-        columns = {name: [epoch.get(name) for epoch in history] for name in names}
-        history = {"n_epochs": len(history), "columns": columns}
-    else:
-        history = {**history, "columns": dict.fromkeys(history["columns"])}
-    training = dict(document["training"])
-    training["n_epochs_trained"] = training.pop("n_epochs_before") + history["n_epochs"]
-    return {
-        **document,
-        "parameters": parameters,
-        "network": network,
-        "history": history,
-        "training": training,
-        "fitted_on_2d": document["is_table"],
-    }
-
-
 def read_estimator(cls, file, device):
     """Return the estimator that `file` describes."""
-    document = file.document
-    parameters = {name: from_json(value) for name, value in document["parameters"].items()}
-    estimator = cls(**parameters)
-    estimator._validate_params()
-    network = read_network(cls, document["network"], len(file.layout))
+    whole = upgrade(file.document, file.path)
+    document = checked_document(whole, cls)
+    estimator = cls(**{name: from_json(value) for name, value in document["parameters"].items()})
+    network, names = document["network"], document["feature_names_in"]
+    if network["depth"] > len(file.layout):  # listing the tensors of the blocks would take too long
+        raise ValueError(f"depth={network['depth']} does not match {len(file.layout)} tensors.")
     weights = {WEIGHT + name: value for name, value in network_layout(network).items()}
-    history = document["history"]
-    check_layout(file, {**weights, **history_layout(history, file.layout)})
+    check_layout(file, {**weights, **history_layout(document["history"], file.layout)})
     tensors = file.tensors()
 
-    names = document["feature_names_in"]
     classes = classes_from_json(document["classes"])
     net = read_net(
         network,
         {name.removeprefix(WEIGHT): tensors[name] for name in weights},
-        {name: document["training"][name] for name in TRAINING},
+        document["training"],
         classes=classes,
         device=device,
     )
@@ -180,11 +156,36 @@ def read_estimator(cls, file, device):
         None if names is None else np.array(names, dtype=object),
         document["fitted_on_2d"],
     )
-    model = FittedModel(net, classes, features, history_from_json(history["columns"], tensors))
-    check_matches_network(model, file.path)
+    model = FittedModel(net, classes, features, history_from_tensors(document["history"], tensors))
     estimator.set_output(transform=document["output"])
+    check_model(estimator, model)
+    check_same(whole, describe(estimator, model))
     estimator._fitted = model
     return estimator
+
+
+def check_same(document, described):
+    """Raise ValueError unless a loaded estimator would be saved with the document it came from."""
+    history = {**document["history"], "columns": dict.fromkeys(document["history"]["columns"])}
+    expected = {**document, "format": FORMAT, "versions": described["versions"], "history": history}
+    different = difference(expected, described)
+    if different:
+        raise ValueError(f"{different} is not what a fitted estimator has")
+
+
+def difference(value, other):
+    """Return the name of the first item in which two documents differ, or None."""
+    for name in sorted({**value, **other}):
+        if name not in value or name not in other:
+            return name
+        items = value[name], other[name]
+        if all(isinstance(item, dict) for item in items):
+            inner = difference(*items)
+            if inner:
+                return f"{name}.{inner}"
+        elif len({json.dumps(item) for item in items}) > 1:  # distinguishes 1 from 1.0 and True
+            return name
+    return None
 
 
 def read_net(network, weights, training, **kwargs):
@@ -192,16 +193,6 @@ def read_net(network, weights, training, **kwargs):
     from sklearn_cls._training.net import restored_net  # slow: imports skorch
 
     return restored_net(network, weights, **training, **kwargs)
-
-
-def read_network(cls, document, n_tensors):
-    """Return the checked parameters of the network."""
-    known = {name: cls._parameter_constraints[name] for name in (*ARCHITECTURE, "dropout")}
-    network = {name: from_json(document[name]) for name in (*known, *DATA_DEPENDENT)}
-    validate_parameter_constraints({**known, **DATA_DEPENDENT_CONSTRAINTS}, network, cls.__name__)
-    if network["depth"] > n_tensors:  # listing the tensors of that many blocks would take too long
-        raise ValueError(f"depth={network['depth']} does not match {n_tensors} tensors.")
-    return network
 
 
 def network_layout(network):
@@ -233,118 +224,49 @@ def check_layout(file, expected):
             )
 
 
-def check_matches_network(model, path):
-    """Check that classes and features agree with the network."""
-    network, features = model.net.get_params_for("module"), model.features
-    names = features.feature_names_in
-    if (
-        network["n_classes"] != len(model.classes)
-        or network["n_features"] != features.n_features
-        or (names is not None and len(names) != features.n_features_in)
-    ):
-        raise damage_error(path, "its classes or features do not match its network")
+def is_column_name(name):
+    """Return whether a column of a history can be stored by its name, which is text in a fit."""
+    return isinstance(name, str) and name.encode(errors="replace").decode() == name
 
 
-def history_to_json(history, tensors):
-    """Return the columns of a history, with None for those that are added to `tensors`.
-
-    Numeric columns are stored as tensors, because the size of the JSON header is limited. Columns
-    that are neither numeric nor JSON-serializable are left out.
-    """
-    columns = {}
-    for name, values in history.items():
-        types = {type(value) for value in values}
-        # Mixed types would be converted, and integers beyond 64 bits are objects to NumPy.
-        array = np.array(values) if len(types) == 1 and types <= NUMBERS.keys() else None
-        if array is not None and array.dtype.kind == NUMBERS[types.pop()]:
-            tensors[COLUMN + name] = torch.from_numpy(array)
-            columns[name] = None
-        elif is_json(values):
-            columns[name] = values
-    return columns
-
-
-def is_json(value):
-    """Return whether `value` can be written as JSON."""
-    try:
-        json.dumps(value)
-    except (TypeError, ValueError, RecursionError):
-        return False
-    return True
+def history_to_tensors(history):
+    """Return the columns of a history as tensors; warn if some values cannot be stored."""
+    tensors, lost = {}, [name for name in history if not is_column_name(name)]
+    for name in filter(is_column_name, history):
+        can_be_stored = is_number if name in NUMERIC_COLUMNS else is_json
+        tensors[COLUMN + name], is_whole = column_to_tensor(history[name], can_be_stored)
+        lost += [] if is_whole else [name]
+    if lost:
+        warnings.warn(
+            f"history_ has values in {', '.join(map(repr, lost))} that cannot be stored as JSON: "
+            "they are None in the saved model.",
+            UserWarning,
+            stacklevel=4,
+        )
+    return tensors
 
 
 def history_layout(history, layout):
-    """Return shape and dtype of the tensors of a history; their dtype is that of the file."""
-    expected = {}
+    """Return shape and dtype of the tensors of a history, as far as they are known."""
+    expected, n_epochs = {}, history["n_epochs"]
     for name, values in history["columns"].items():
-        if values is None:
-            _, dtype = layout.get(COLUMN + name, (None, "F64"))
-            expected[COLUMN + name] = ((history["n_epochs"],), dtype)
-        elif len(values) != history["n_epochs"]:
-            raise ValueError(f"history {name!r} has {len(values)} values.")
+        shape, dtype = layout.get(COLUMN + name, (None, None))
+        if values is not None:  # format 2
+            if len(values) != n_epochs:
+                raise ValueError(f"history {name!r} has {len(values)} values.")
+        elif dtype == JSON_DTYPE:
+            expected[COLUMN + name] = ((shape[0],), dtype)
+        else:
+            dtype = dtype if dtype in COLUMN_DTYPES else COLUMN_DTYPES[0]
+            expected[COLUMN + name] = ((n_epochs,), dtype)
     return expected
 
 
-def history_from_json(columns, tensors):
-    """Return the inverse of `history_to_json`."""
-    return {
-        name: tensors[COLUMN + name].tolist() if values is None else values
-        for name, values in columns.items()
-    }
-
-
-def to_json(value):
-    """Return a parameter or a label as JSON."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, np.bool_ | np.integer | np.floating):
-        kind = {"b": bool, "f": float}.get(value.dtype.kind, int)
-        return kind(value)
-    if isinstance(value, bytes):
-        return {"bytes": value.decode("latin-1")}
-    if isinstance(value, dict):
-        return {"dict": [[to_json(label), to_json(weight)] for label, weight in value.items()]}
-    if isinstance(value, np.random.RandomState):
-        name, key, *rest = value.get_state()
-        return {"random_state": [name, key.tolist(), *rest]}
-    raise TypeError(
-        f"{value!r} of type {type(value).__name__} cannot be saved without pickle; use joblib.dump."
-    )
-
-
-def from_json(value):
-    """Return the inverse of `to_json`; NumPy scalars become Python scalars."""
-    if not isinstance(value, dict):
-        return value
-    ((kind, content),) = value.items()
-    if kind == "bytes":
-        return content.encode("latin-1")
-    if kind == "dict":
-        return {from_json(label): from_json(weight) for label, weight in content}
-    if kind == "random_state":
-        state = np.random.RandomState()
-        state.set_state(tuple(content))
-        return state
-    raise ValueError(f"{kind!r} is not a known type tag.")
-
-
-def classes_to_json(classes):
-    """Return an array of labels as JSON."""
-    labels = classes.astype(np.int64) if classes.dtype.kind in "mM" else classes
-    document = {
-        "dtype": classes.dtype.str,
-        "labels": [to_json(label) for label in labels.tolist()],
-    }
-    if not np.array_equal(classes_from_json(document), classes):
-        raise TypeError(f"classes_ of dtype {classes.dtype} cannot be saved; use joblib.dump.")
-    return document
-
-
-def classes_from_json(document):
-    """Return the inverse of `classes_to_json`."""
-    if not re.fullmatch(LABEL_DTYPES, document["dtype"]):
-        raise ValueError(f"classes of dtype {document['dtype']!r} are not supported.")
-    dtype, labels = np.dtype(document["dtype"]), [from_json(x) for x in document["labels"]]
-    if dtype.itemsize * len(labels) > MAX_LABEL_BYTES:
-        raise ValueError(f"{len(labels)} classes of dtype {dtype.str} take too much memory.")
-    return np.array(labels, dtype=dtype)
+def history_from_tensors(history, tensors):
+    """Return the inverse of `history_to_tensors`."""
+    columns = {}
+    for name, values in history["columns"].items():
+        columns[name] = column_from_tensor(tensors[COLUMN + name]) if values is None else values
+        if type(columns[name]) is not list or len(columns[name]) != history["n_epochs"]:
+            raise ValueError(f"history {name!r} is not a list of {history['n_epochs']} values.")
+    return columns

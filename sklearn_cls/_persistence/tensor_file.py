@@ -1,35 +1,37 @@
 """Safetensors files that hold a JSON document in addition to tensors, written atomically.
 
 The document is a string in the metadata of the file, next to the SHA-256 of the document and of
-every tensor. Reading a file runs no code, and takes memory in proportion to the size of the file.
+every tensor. Reading a file runs no code. It takes time and memory in proportion to the size of the
+file: at most 50 bytes per byte of JSON, and 4 bytes per byte of tensors.
 """
 
 import hashlib
 import json
 import os
-import re
 from contextlib import contextmanager
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
 from sklearn_cls._persistence.files import check_path, open_regular, write_atomically
 
 DOCUMENT, CHECKSUM = "sklearn_cls", "sha256"
-MAX_HEADER = 2**19  # bytes; enough for the names of 5,000 tensors, and parsed within a second
+MAX_HEADER = 2**24  # bytes; enough for half a million names of features or classes
+INVALID_HEADER = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
-def write_file(path, document, tensors, max_header=MAX_HEADER):
+def write_file(path, document, tensors):
     """Write a JSON `document` and `tensors` to the file `path`, see `files.replace_file`."""
     path = check_path(path)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(document)
     data = save(tensors, {DOCUMENT: text, CHECKSUM: checksum(text, tensors)})
-    if int.from_bytes(data[:8], "little") > max_header:
+    if int.from_bytes(data[:8], "little") > MAX_HEADER:
         raise ValueError(
-            f"The header of {path!r} would take more than {max_header} bytes; joblib.dump has no "
-            "such limit."
+            f"The header of {path!r} would take more than {MAX_HEADER} bytes, because there are so "
+            "many or such long names of classes or features; use joblib.dump, which has no such "
+            "limit."
         )
     write_atomically(path, data)
 
@@ -41,6 +43,9 @@ class FileError(ValueError):
 class TensorFile:
     """A file that `write_file` wrote, open for reading.
 
+    The file is read and not mapped: a map of a file that another process cuts would end this
+    process. The tensors are read after the header has been compared with what is expected.
+
     Attributes
     ----------
     document : dict
@@ -50,52 +55,78 @@ class TensorFile:
 
     def __init__(self, path, file):
         self.path, self.file = path, file
-        metadata = file.metadata() or {}
-        if DOCUMENT not in metadata:
+        self.header = read_header(path, file)
+        try:
+            header = parse_json(self.header[8:].decode())
+            metadata = header.pop("__metadata__", {})
+            self.layout = {
+                name: (tuple(entry["shape"]), entry["dtype"]) for name, entry in header.items()
+            }
+            self.n_bytes = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+            is_complete = os.fstat(file.fileno()).st_size == len(self.header) + self.n_bytes
+            names = sorted(metadata)
+        except INVALID_HEADER as error:
+            raise damage_error(path, f"its header is invalid ({error!r})") from error
+        if not is_complete:
+            raise damage_error(path, "it is truncated, or too long")
+        if DOCUMENT not in names:
             raise FileError(
                 f"{path} was not written by sklearn_cls: its metadata have the keys "
-                f"{sorted(metadata)[:5]}, but not {DOCUMENT!r}."
+                f"{names[:5]}, but not {DOCUMENT!r}."
             )
         self.text, self.expected = metadata[DOCUMENT], metadata.get(CHECKSUM)
         try:
-            self.document = json.loads(self.text)
-        except (ValueError, RecursionError) as error:
-            raise damage_error(path, f"its document is not JSON ({error})") from error
+            self.document = parse_json(self.text)
+        except INVALID_HEADER as error:
+            raise damage_error(path, f"its document is not JSON ({error!r})") from error
         if not isinstance(self.document, dict):
             raise damage_error(path, "its document is not a JSON object")
-        slices = {name: file.get_slice(name) for name in file.keys()}
-        self.layout = {name: (tuple(s.get_shape()), s.get_dtype()) for name, s in slices.items()}
 
     def tensors(self):
         """Return the tensors by name, after verifying the checksum."""
-        with torch.device("cpu"):  # the caller's default device may be different
-            tensors = {name: self.file.get_tensor(name) for name in self.layout}
+        data = self.header + self.file.read(self.n_bytes)
+        try:
+            with torch.device("cpu"):  # the caller's default device may be different
+                tensors = load(data)
+        except (AssertionError, KeyError, RuntimeError, SafetensorError) as error:
+            raise damage_error(self.path, f"its tensors cannot be read ({error!r})") from error
         if checksum(self.text, tensors) != self.expected:
             raise damage_error(self.path, "its SHA-256 differs from the one it was written with")
         return tensors
 
 
 @contextmanager
-def open_file(path, max_header=MAX_HEADER):
+def open_file(path):
     """Open a file that `write_file` wrote; raise FileError if it is not one."""
     path = check_path(path)
     with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        header = int.from_bytes(file.read(8), "little")
-    if header > size - 8:
+        yield TensorFile(path, file)
+
+
+def read_header(path, file):
+    """Return the header of an open safetensors file, with the 8 bytes that hold its size."""
+    size, start = os.fstat(file.fileno()).st_size, file.read(8)
+    n_bytes = int.from_bytes(start, "little")
+    if n_bytes > size - 8:
         raise FileError(
             f"{path} is truncated, or not a safetensors file: it has {size} bytes, but its first "
-            f"8 bytes declare a header of {header} bytes."
+            f"8 bytes declare a header of {n_bytes} bytes."
         )
-    if header > max_header:
-        raise FileError(f"{path} has a header of {header} bytes; the limit is {max_header}.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield TensorFile(path, file)
-    except SafetensorError as error:
-        is_cut = re.search("IncompleteBuffer|not fully covered", str(error))
-        why = "it is truncated, or too long" if is_cut else "its header is invalid"
-        raise damage_error(path, f"{why} ({error})") from error
+    if n_bytes > MAX_HEADER:
+        raise FileError(f"{path} has a header of {n_bytes} bytes; the limit is {MAX_HEADER}.")
+    return start + file.read(n_bytes)
+
+
+def parse_json(text):
+    """Return JSON as Python objects; a name that occurs twice in an object raises ValueError."""
+
+    def unique(pairs):
+        items = dict(pairs)
+        if len(items) < len(pairs):
+            raise ValueError("a name occurs twice")
+        return items
+
+    return json.loads(text, object_pairs_hook=unique)
 
 
 def damage_error(path, why):

@@ -1,0 +1,145 @@
+"""What every model in a file fulfills: it is checked before a file is written, and when it is read.
+
+A fit leaves no other model. Thus each file that can be written can be read, and a file that someone
+has changed is refused when it is loaded, not when it is used.
+"""
+
+import sys
+from numbers import Integral, Real
+
+import numpy as np
+
+from sklearn_cls._compat import Interval, StrOptions, validate_parameter_constraints
+from sklearn_cls._data.targets import check_labels
+from sklearn_cls._training.auto import ARCHITECTURE, check_consistency
+from sklearn_cls._training.divergence import MAX_ABS_WEIGHT
+
+AT_LEAST_1 = Interval(Integral, 1, None, closed="left")
+SEED = Interval(Integral, 0, 2**32, closed="left")
+MAX_COUNT = 2**53
+DOCUMENT = {
+    "versions": [dict],
+    "parameters": [dict],
+    "output": [StrOptions({"default", "pandas", "polars"}), None],
+    "classes": [dict],
+    "n_features_in": [AT_LEAST_1],
+    "feature_names_in": [list, None],
+    "fitted_on_2d": ["boolean"],
+    "network": [dict],
+    "training": [dict],
+    "history": [dict],
+}
+NETWORK = {
+    "n_features": [AT_LEAST_1],
+    "n_classes": [Interval(Integral, 2, None, closed="left")],
+    "patch_size": [AT_LEAST_1],
+    "max_tokens": [AT_LEAST_1],
+    "has_missing": ["boolean"],
+    "use_instance_norm": ["boolean"],
+    "token_seed": [SEED],
+}
+TRAINING = {
+    "lr": [Interval(Real, 0, sys.float_info.max, closed="right")],
+    "batch_size": [AT_LEAST_1],
+    "max_epochs": [AT_LEAST_1],
+    "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+    "seed": [SEED],
+    "n_epochs_trained": [Interval(Integral, 1, MAX_COUNT, closed="both")],
+}
+HISTORY = {"n_epochs": [AT_LEAST_1], "columns": [dict]}
+NUMERIC_COLUMNS = ("epoch", "train_loss", "lr", "dur")  # of every history
+
+
+def checked(values, constraints, owner):
+    """Return the items of a document that `constraints` names, after checking them."""
+    values = {name: values[name] for name in constraints}
+    for name, constraint in constraints.items():
+        # True is an integer to scikit-learn.
+        if isinstance(values[name], bool) and constraint != ["boolean"]:
+            raise ValueError(f"{name} must not be {values[name]}")
+    validate_parameter_constraints(constraints, values, owner)
+    return values
+
+
+def checked_document(document, cls):
+    """Return the items of a document, after checking their kinds and ranges."""
+    parameters = cls._parameter_constraints
+    network = {name: parameters[name] for name in (*ARCHITECTURE, "dropout")}
+    document = checked(document, DOCUMENT, cls.__name__)
+    parts = {
+        "network": checked(document["network"], {**network, **NETWORK}, cls.__name__),
+        "training": checked(document["training"], TRAINING, cls.__name__),
+        "history": checked(document["history"], HISTORY, cls.__name__),
+    }
+    return {**document, **parts}
+
+
+def check_model(estimator, model):
+    """Raise an error for an estimator or a `FittedModel` that no fit can have left."""
+    estimator._validate_params()
+    check_consistency(estimator, model.net)
+    check_classes(model)
+    check_features(model)
+    check_history(model.history)
+    check_weights(model.module)
+
+
+def check_classes(model):
+    """Raise ValueError unless the classes are those of the network, sorted, and fit for `fit`."""
+    classes, n_classes = model.classes, model.net.get_params_for("module")["n_classes"]
+    if classes.dtype.kind == "O" and not all(isinstance(label, str) for label in classes):
+        raise ValueError("classes of dtype object must be text")
+    if classes.dtype.kind != "S":  # Versions that wrote format 1 accepted bytes.
+        check_labels(classes, "classes")
+    if not np.array_equal(np.unique(classes), classes):
+        raise ValueError("classes are not sorted, or occur twice")
+    if len(classes) != n_classes:
+        raise ValueError(f"there are {len(classes)} classes, but n_classes={n_classes}")
+
+
+def check_features(model):
+    """Raise ValueError unless the features are those of the network, and their names differ."""
+    features, known = model.features, model.net.get_params_for("module")["n_features"]
+    if features.n_features != known:
+        raise ValueError(f"n_features_in={features.n_features_in}, but n_features={known}")
+    names = features.feature_names_in
+    if names is None:
+        return
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError("feature_names_in must be text")
+    if len(names) != features.n_features_in or len(set(names)) != len(names):
+        raise ValueError(
+            f"feature_names_in must have {features.n_features_in} different names, got {len(names)}"
+        )
+
+
+def check_history(history):
+    """Raise ValueError unless each epoch has the numbers that training records."""
+    for name in NUMERIC_COLUMNS:
+        if not all(map(is_number, history[name])):
+            raise ValueError(f"history {name!r} must be numbers")
+
+
+def is_number(value):
+    """Return whether a value of a history is a number, or could not be stored."""
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def check_weights(module):
+    """Raise ValueError for a tensor of the network that training cannot have produced."""
+    trained = {name for name, _ in module.named_parameters()}
+    for name, value in module.state_dict().items():
+        largest, smallest = value.abs().max().item(), value.min().item()
+        if not largest < float("inf"):  # also true for NaN
+            why = f"has a value of {largest}"
+        elif name in trained and largest > MAX_ABS_WEIGHT:
+            why = f"has a weight of magnitude {largest:.3g}; training stops at {MAX_ABS_WEIGHT:.0f}"
+        elif name.endswith((".running_var", ".num_batches_tracked")) and smallest < 0:
+            why = f"has a negative value, {smallest:.3g}"
+        elif name.endswith(".num_batches_tracked") and largest > MAX_COUNT:
+            why = f"counts {largest} batches"
+        elif name == "embedding.scale" and smallest <= 0:
+            why = f"has a standard deviation of {smallest:.3g}"
+        else:
+            continue
+        raise ValueError(f"tensor {name!r} {why}")

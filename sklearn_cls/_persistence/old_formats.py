@@ -1,0 +1,70 @@
+"""Documents of files of earlier formats, as documents of the current format.
+
+- Format 2 stored `n_jobs`, which depends on the machine. The columns of the history that are not
+  numbers were JSON in the document.
+- Format 1 had parameters that were removed, and other names.
+"""
+
+import warnings
+
+from sklearn_cls._persistence.tensor_file import FileError
+from sklearn_cls._training.auto import ARCHITECTURE, WARMUP_FRACTION
+from sklearn_cls._version import __version__
+
+
+def upgrade(document, path):
+    """Return the document of a file of any format as one of the current format."""
+    number = document["format"]
+    if number == 1:
+        document = from_format_1(document, path)
+    return from_format_2(document) if number <= 2 else document
+
+
+def from_format_2(document):
+    """Return the document of a file of format 2 as one of format 3."""
+    parameters, network = dict(document["parameters"]), document["network"]
+    parameters.pop("n_jobs")
+    # These may have been changed after the fit, to values that the network does not have.
+    parameters.update({name: network[name] for name in ARCHITECTURE})
+    if parameters["patch_size"] != "auto":
+        parameters["patch_size"] = network["patch_size"]
+    return {**document, "parameters": parameters}
+
+
+def from_format_1(document, path):
+    """Return the document of a file of format 1 as one of format 2."""
+    parameters, network = dict(document["parameters"]), dict(document["network"])
+    if parameters.pop("warmup_fraction") != WARMUP_FRACTION:
+        warnings.warn(
+            f"{path} has a warmup_fraction other than {WARMUP_FRACTION}, the only value that "
+            f"sklearn_cls {__version__} supports; predictions are unaffected, but refitting will "
+            "give a different model.",
+            UserWarning,
+            stacklevel=6,
+        )
+    for name in ("activation", "compile"):
+        parameters.pop(name)
+    if network.pop("activation") != "gelu":
+        raise FileError(
+            f"{path} holds a network with activation={document['network']['activation']!r}; "
+            f"sklearn_cls {__version__} supports only GELU. Load it with the versions that wrote "
+            f"it: {document.get('versions')}."
+        )
+    network["use_instance_norm"] = network.pop("differ_in_scale")
+    history = document["history"]
+    if isinstance(history, list):  # of dicts, which may have different keys
+        names = dict.fromkeys(name for epoch in history for name in epoch)
+        columns = {name: [epoch.get(name) for epoch in history] for name in names}
+        history = {"n_epochs": len(history), "columns": columns}
+    else:
+        history = {**history, "columns": dict.fromkeys(history["columns"])}
+    training = dict(document["training"])
+    training["n_epochs_trained"] = training.pop("n_epochs_before") + history["n_epochs"]
+    return {
+        **{name: value for name, value in document.items() if name != "is_table"},
+        "parameters": parameters,
+        "network": network,
+        "history": history,
+        "training": training,
+        "fitted_on_2d": document["is_table"],
+    }
