@@ -28,6 +28,7 @@ from sklearn_cls._compat import (
 )
 from sklearn_cls._data.sequences import check_sequences
 from sklearn_cls._data.targets import check_labels, check_targets, stratified_split
+from sklearn_cls._data.warning_filters import FILTERS_LOCK
 from sklearn_cls._network.cls_token import CLS_STRATEGIES
 from sklearn_cls._network.embedding import EMBEDDINGS
 from sklearn_cls._network.encoder import POOLINGS
@@ -515,6 +516,31 @@ class CLSTransformerClassifier(
         """
         model = self._fitted_model()
         return self._predict(model, X, model.probabilities)
+
+    def score(self, X, y, sample_weight=None):
+        """Return the accuracy of `predict`.
+
+        Parameters
+        ----------
+        X : array-like or list of arrays
+            Sequences as in `predict`.
+
+        y : array-like of shape (n_sequences,)
+            Class labels.
+
+        sample_weight : array-like of shape (n_sequences,), default=None
+            Weight of each sequence.
+
+        Returns
+        -------
+        accuracy : float
+            Fraction of the sequences whose class is predicted correctly.
+        """
+        from sklearn.metrics import accuracy_score
+
+        y_pred = self.predict(X)
+        with FILTERS_LOCK:
+            return accuracy_score(y, y_pred, sample_weight=sample_weight)
 
     def transform(self, X):
         """Return the [CLS] vector of each sequence, after the final norm.

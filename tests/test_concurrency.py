@@ -5,13 +5,17 @@ import os
 import subprocess
 import sys
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 import torch
 
+from sklearn_cls._data.warning_filters import FILTERS_LOCK
 from sklearn_cls._network.encoder import CLSEncoder
 from tests import predict_together
 from tests.helpers import Hook, bumps, small
@@ -79,6 +83,80 @@ def test_fit_and_predict_do_not_change_the_settings_of_other_threads(data, monke
     assert {settings for settings, _ in during} == {before}
     assert {n for _, n in during[1 : n_in_fit - 1]} == {3}
     assert torch.get_num_threads() == n_threads
+
+
+def inputs_of_every_kind():
+    """Return univariate sequences as arrays, lists, frames and series of many dtypes."""
+    X = bumps(12, n_features=1)[0]
+    frame = pd.DataFrame(X[:, :, 0])
+    return {
+        "3-D array": X, "2-D array": X[:, :, 0], "list of arrays": list(X),
+        "float64": X.astype(float), "objects": X.astype(object), "nested lists": X.tolist(),
+        "tensor": torch.from_numpy(X), "series of arrays": pd.Series(list(X[:, :, 0])),
+        "data frame": frame, "columns of two dtypes": frame.astype({0: float}),
+        "boolean": frame > 1, "nullable": frame.astype("Float64"),
+        "polars": pl.DataFrame(X[:, :, 0]),
+        "categories": frame.astype({0: "category"}), "Python objects": frame.astype(object),
+        "list of frames": [pd.DataFrame(x).astype("Float32") for x in X],
+        "list of series": [pd.Series(x[:, 0]) for x in X],
+    }  # fmt: skip
+
+
+@pytest.fixture
+def filter_changes(monkeypatch):
+    """Return a list with True for each change of the warning filters that holds the lock."""
+    changes, enter = [], warnings.catch_warnings.__enter__
+
+    def recorded_enter(catch_warnings):
+        changes.append(FILTERS_LOCK._is_owned())
+        return enter(catch_warnings)
+
+    monkeypatch.setattr(warnings.catch_warnings, "__enter__", recorded_enter)
+    return changes
+
+
+@pytest.mark.filterwarnings("ignore:X has feature names")
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+def test_warning_filters_change_under_the_lock_only(filter_changes):
+    X, labels = bumps(12, n_features=1)
+    inputs = inputs_of_every_kind()
+    targets = [labels, labels > 0, pd.Series(labels, dtype="Int64"), np.array(["a", "b"])[labels]]
+    clf = small(max_epochs=1).fit(X[:, :, 0], labels)
+    filter_changes.clear()
+    for name in ("3-D array", "2-D array", "list of arrays", "float64"):
+        clf.predict(inputs[name])
+        assert not filter_changes, name
+    for name, form in inputs.items():
+        clf.predict(form)
+        assert all(filter_changes), name
+    assert len(filter_changes) > 100
+    clf.set_output(transform="pandas").transform(X)
+    for y in targets:
+        small(max_epochs=1, early_stopping=True, class_weight="balanced").fit(X, y).score(X, y)
+        small().partial_fit(X, y, classes=y, sample_weight=np.ones(12))
+    assert all(filter_changes)
+    with pytest.raises(ValueError, match="0 feature"):
+        clf.predict(np.zeros((2, 0)))
+    assert all(filter_changes)
+
+
+@pytest.mark.filterwarnings("ignore:X has feature names")
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+def test_eight_threads_leave_the_warning_filters_as_they_are():
+    X, y = bumps(12, n_features=1)
+    clf = small(max_epochs=1).fit(X[:, :, 0], y)
+    inputs = list(inputs_of_every_kind().values())
+    filters, before = warnings.filters, list(warnings.filters)
+
+    def predict(i):
+        if i % 20 == 0:
+            small(max_epochs=1).fit(X, y).score(X, y)
+        return clf.predict_proba(inputs[i % len(inputs)])
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(list(pool.map(predict, range(400)))) == 400
+    assert warnings.filters is filters
+    assert warnings.filters == before
 
 
 def test_a_fit_does_not_disturb_the_random_numbers_of_another_thread():

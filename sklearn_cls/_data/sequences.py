@@ -8,12 +8,12 @@ Shapes: n or B sequences, T steps, F features.
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from sklearn.utils.validation import check_array
 
 from sklearn_cls._data.features import Features, check_n_features, column_names
+from sklearn_cls._data.warning_filters import FILTERS_LOCK
 
 # Bytes of float32 data held in memory at a time while all sequences are read.
 CHUNK_BYTES = 8 * 2**20
@@ -210,7 +210,7 @@ def _check_2d(X, estimator, features):
     # After a fit on univariate sequences of another form, their number of steps may differ.
     has_columns = features is None or features.fitted_on_2d
     names = column_names(X, estimator, features) if has_columns else None
-    X = _check_numeric(X, partial(check_array, input_name="X", estimator=estimator))
+    X = _check_numeric(X, input_name="X", estimator=estimator)
     if has_columns:
         seen = features or Features(X.shape[1], names, fitted_on_2d=True)
         check_n_features(X.shape[1], seen.n_features_in, estimator)
@@ -224,23 +224,38 @@ def _check_2d(X, estimator, features):
     return X, features
 
 
-def _check_numeric(X, check):
+def _check_numeric(X, **kwargs):
     """Return X as an array of real numbers: float32, but a memory map keeps its dtype.
 
-    `check` is a function of scikit-learn that validates X.
+    `**kwargs` are parameters of scikit-learn's `check_array`.
     """
-    is_frame = hasattr(X, "dtypes") and getattr(X, "ndim", None) == 2  # of pandas
-    for dtype in X.dtypes if is_frame else [getattr(X, "dtype", None)]:
-        if isinstance(dtype, np.dtype):
-            _check_dtype(dtype, "X")
     dtype = None if isinstance(X, np.memmap) else np.float32
-    X = check(X, dtype=dtype, ensure_all_finite=False)
+    if _is_numeric_array(X):
+        X = np.asarray(X, dtype=dtype)
+    else:
+        with FILTERS_LOCK:
+            is_frame = hasattr(X, "dtypes") and getattr(X, "ndim", None) == 2  # of pandas
+            for known in X.dtypes if is_frame else [getattr(X, "dtype", None)]:
+                if isinstance(known, np.dtype):
+                    _check_dtype(known, "X")
+            X = check_array(X, dtype=dtype, ensure_all_finite=False, **kwargs)
     if X.ndim > 3:
         raise ValueError(
             f"X has {X.ndim} dimensions (shape {X.shape}); pass (n_sequences, n_steps, "
             "n_features), for images X.reshape(len(X), n_rows, -1)."
         )
     return X
+
+
+def _is_numeric_array(X):
+    """Return whether X is an array in which `check_array` would find no error."""
+    return (
+        isinstance(X, np.ndarray)
+        and not isinstance(X, np.matrix)
+        and X.dtype.kind in "biuf"
+        and X.ndim >= 2
+        and X.size > 0
+    )
 
 
 def _check_dtype(dtype, name):
@@ -261,7 +276,7 @@ def read_sequences(X):
     """Return an array (n, T, F), or (n, T), or a list of arrays as `Sequences`."""
     if _is_list_of_sequences(X):
         return _from_list(X)
-    X = _check_numeric(X, partial(check_array, allow_nd=True))
+    X = _check_numeric(X, allow_nd=True)
     return _from_array(X if X.ndim == 3 else X[:, :, np.newaxis])
 
 
@@ -305,10 +320,11 @@ def _from_list_item(x, i):
 def _as_float32(x, name):
     """Return an array of numbers as float32, without a copy if it is float32 already."""
     reject_masked(x)
-    is_frame = hasattr(x, "dtypes")  # or a pandas Series
+    is_frame = hasattr(type(x), "dtypes")  # or a pandas Series
     x = x if is_frame else np.asarray(x)
     if is_frame or x.dtype == object:  # These may hold missing values other than NaN.
-        return check_array(x, dtype=np.float32, ensure_all_finite=False, ensure_2d=False)
+        with FILTERS_LOCK:
+            return check_array(x, dtype=np.float32, ensure_all_finite=False, ensure_2d=False)
     _check_dtype(x.dtype, name)
     return x.astype(np.float32, copy=False)
 

@@ -15,6 +15,7 @@ from sklearn.utils.validation import assert_all_finite, check_consistent_length,
 from sklearn_cls._compat import check_sample_weight
 from sklearn_cls._data.batches import SequenceDataset
 from sklearn_cls._data.sequences import FLOAT32, errors_name_argument, reject_masked
+from sklearn_cls._data.warning_filters import FILTERS_LOCK
 
 
 def check_targets(estimator, sequences, y, sample_weight, classes=None, *, is_part=False):
@@ -35,7 +36,7 @@ def check_targets(estimator, sequences, y, sample_weight, classes=None, *, is_pa
     classes, codes = _encode(
         estimator, y, y if classes is None else check_labels(classes, "classes")
     )
-    with errors_name_argument("sample_weight"):
+    with errors_name_argument("sample_weight"), FILTERS_LOCK:
         reject_masked(sample_weight)
         weights = check_sample_weight(
             sample_weight, codes, dtype=np.float64, ensure_non_negative=True
@@ -51,7 +52,7 @@ def check_targets(estimator, sequences, y, sample_weight, classes=None, *, is_pa
 
 def check_labels(labels, name):
     """Return class labels as a 1-D array."""
-    with errors_name_argument(name):
+    with errors_name_argument(name), FILTERS_LOCK:
         reject_masked(labels)
         labels = column_or_1d(labels, warn=True)
         assert_all_finite(labels, input_name=name)
@@ -66,7 +67,7 @@ def _encode(estimator, y, labels):
     # Imported lazily: this import takes as long as that of the rest of the package.
     from sklearn.preprocessing import LabelEncoder
 
-    with errors_name_argument("y"):
+    with errors_name_argument("y"), FILTERS_LOCK:
         encoder = LabelEncoder().fit(labels)
         unknown = [label for label in np.unique(y) if label not in encoder.classes_]
         if unknown:
@@ -127,9 +128,10 @@ def stratified_split(data, validation_fraction, seed):
 
     n_valid = max(int(np.ceil(validation_fraction * len(data))), len(np.unique(data.y)))
     try:
-        train, valid = train_test_split(
-            np.arange(len(data)), test_size=n_valid, random_state=seed, stratify=data.y
-        )
+        with FILTERS_LOCK:
+            train, valid = train_test_split(
+                np.arange(len(data)), test_size=n_valid, random_state=seed, stratify=data.y
+            )
     except ValueError as error:
         raise ValueError(
             f"early_stopping=True cannot hold out validation_fraction={validation_fraction} of "
