@@ -149,7 +149,7 @@ def unequal_lengths(args):
     for values, x in zip(padded, X, strict=True):
         values[: len(x)] = x.reshape(-1, 1)
     # "auto" would choose longer patches for the padded sequences.
-    patch_size = auto_patch_size(int(np.median([len(x) for x in X])))
+    patch_size = auto_patch_size([len(x) for x in X])
     clf = CLSTransformerClassifier(max_epochs=1, patch_size=patch_size, random_state=0)
     functions = {"ours": lambda: clf.fit(X, y), "theirs": lambda: clf.fit(padded, y)}
     seconds = time_interleaved(functions, args.rounds)

@@ -106,7 +106,8 @@ class CLSTransformerClassifier(
 
     patch_size : int or "auto", default="auto"
         Number of steps per token. "auto" is the smallest that divides a training sequence of
-        median length into at most 64 tokens.
+        median length into at most 64 tokens. It is larger if a few sequences are so much longer
+        that attention would take most of the time.
 
     positions : {"sinusoidal", "learned", "rope"} or None, default="sinusoidal"
         Position encoding: fixed sinusoids or learned vectors that are added to the tokens, or

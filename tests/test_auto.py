@@ -14,8 +14,27 @@ from tests.helpers import bumps, small
 @pytest.mark.parametrize(
     ("n_steps", "patch_size"), [(1, 1), (64, 1), (65, 2), (128, 2), (315, 5), (6400, 100)]
 )
-def test_auto_patch_size_makes_at_most_64_tokens(n_steps, patch_size):
-    assert auto_patch_size(n_steps) == patch_size
+def test_auto_patch_size_makes_at_most_64_tokens_of_a_sequence_of_median_length(
+    n_steps, patch_size
+):
+    assert auto_patch_size([n_steps] * 3) == patch_size
+    assert auto_patch_size([1, n_steps, 2 * n_steps]) == patch_size
+
+
+@pytest.mark.parametrize("sigma", [0.3, 1.0])
+def test_auto_patch_size_follows_the_median_if_lengths_vary_as_usual(sigma):
+    lengths = np.random.default_rng(0).lognormal(np.log(600), sigma, 10_000).astype(int)
+    assert auto_patch_size(lengths) == auto_patch_size([int(np.median(lengths))])
+
+
+@pytest.mark.parametrize("n_sequences", [2, 63, 10_000])
+@pytest.mark.parametrize("longest", [10**3, 10**5, 10**7])
+def test_auto_patch_size_bounds_the_cost_of_attention_to_one_long_sequence(longest, n_sequences):
+    lengths = np.array([*[20] * n_sequences, longest])
+    n_tokens = -(-lengths // auto_patch_size(lengths))
+    # The cost of attention is the sum of the squares.
+    assert np.square(n_tokens).sum() <= 1100 * n_tokens.sum()
+    assert auto_patch_size([20] * n_sequences + [100]) == 1
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import torch
 from sklearn_cls._data.batches import (
     Batches,
     SequenceDataset,
+    groups_of_similar_length,
     length_bucketed_batches,
     padded_batch,
     prediction_batch,
@@ -112,6 +113,64 @@ def test_neighbors_have_similar_lengths_so_that_there_is_little_padding():
 
     assert padded_steps(order) < 0.15
     assert padded_steps(rng.permutation(1000)) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("lengths", "groups"),
+    [
+        ([5, 3, 5, 9], [[0, 1, 2, 3]]),  # 14 of 36 steps are padding
+        ([9, 1, 1], [[1, 2], [0]]),
+        ([2, 90, 2, 10, 2, 11], [[0, 2, 4], [3, 5], [1]]),
+        ([90, 1], [[0, 1]]),  # just under half
+        ([7], [[0]]),
+    ],
+)
+def test_sequences_of_a_batch_that_is_mostly_padding_are_grouped_by_length(lengths, groups):
+    assert [i.tolist() for i in groups_of_similar_length(np.array(lengths), 0)] == groups
+
+
+def test_a_batch_with_little_padding_is_not_divided_into_groups():
+    lengths = np.array([9, 1, 1])
+    assert len(groups_of_similar_length(lengths, 16)) == 2
+    assert len(groups_of_similar_length(lengths, 17)) == 1
+
+
+@pytest.mark.parametrize("size", [2, 16, 300])
+def test_at_most_half_of_the_steps_of_a_group_are_padding(size):
+    rng = np.random.default_rng(0)
+    for sigma in (0.5, 2, 4):
+        lengths = np.ceil(rng.lognormal(3, sigma, size)).astype(int)
+        groups = groups_of_similar_length(lengths, 0)
+        assert sorted(np.concatenate(groups)) == list(range(size))
+        for group in groups:
+            assert len(group) * lengths[group].max() <= 2 * lengths[group].sum()
+
+
+@pytest.mark.parametrize("rng", [None, np.random.default_rng(0)])
+def test_a_batch_of_groups_has_the_inputs_of_each_group_and_all_class_codes(rng):
+    data = dataset([3, 4000, 3, 500, 4, 520, 3, 5])
+    data.weights = data.y.astype(np.float32)
+
+    def mark(inputs, y, generator):
+        return {**inputs, "target": y + 0.5}
+
+    ((groups, y),) = Batches(data, 8, CPU, rng, augmentation=mark)
+    assert sorted(y.tolist()) == list(range(8))
+    assert [group["x"].shape[1] for group in groups] == [5, 520, 4000]
+    assert torch.equal(torch.cat([group["x"][:, 0, 0] for group in groups]).long(), y)
+    assert torch.equal(torch.cat([group["sample_weight"] for group in groups]).long(), y)
+    assert torch.equal(torch.cat([group["target"] for group in groups]), y + 0.5)
+
+
+def test_less_than_1024_tokens_of_padding_do_not_make_groups():
+    def n_groups(longest, patch_size):
+        ((inputs, _),) = Batches(dataset([1, 1, 1, longest]), 4, CPU, patch_size=patch_size)
+        return len(inputs) if isinstance(inputs, list) else 1
+
+    assert n_groups(342, 1) == 1
+    assert n_groups(343, 1) == 2
+    assert n_groups(1365, 4) == 1
+    assert n_groups(1367, 4) == 2
 
 
 def test_padding_mask_is_true_after_the_end_and_none_for_equal_lengths():

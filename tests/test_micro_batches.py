@@ -23,6 +23,16 @@ def test_a_batch_is_split_into_nearly_equal_parts_of_at_least_one_sequence(n_mic
         assert torch.equal(torch.cat([part[name] for part, _ in parts]), inputs[name])
 
 
+def test_each_group_of_a_batch_is_split():
+    inputs, y = a_batch(7)
+    groups = [part for part, _ in split_batch((inputs, y), 2)]
+    assert len(split_batch((groups, y), 1)) == 2
+    parts = split_batch((groups, y), 2)
+    assert [len(part_y) for _, part_y in parts] == [1, 2, 2, 2]
+    assert torch.equal(torch.cat([part_y for _, part_y in parts]), y)
+    assert torch.equal(torch.cat([part["x"] for part, _ in parts]), inputs["x"])
+
+
 class Step:
     """A training step of a linear model that runs out of memory above `capacity` sequences."""
 
@@ -42,8 +52,9 @@ class Step:
     def zero_grad(self):
         self.weight.grad = None
 
-    def run(self, n_micro_batches=1):
-        return run_in_micro_batches(self, a_batch(7), n_micro_batches, self.zero_grad)
+    def run(self, n_micro_batches=1, batch=None):
+        batch = a_batch(7) if batch is None else batch
+        return run_in_micro_batches(self, batch, n_micro_batches, self.zero_grad)
 
 
 @pytest.mark.parametrize("capacity", [7, 4, 3, 1])
@@ -52,6 +63,22 @@ def test_micro_batches_give_the_loss_gradient_and_output_of_the_whole_batch(capa
     expected, _ = whole.run()
     result, n_micro_batches = step.run()
     assert n_micro_batches == {7: 1, 4: 2, 3: 4, 1: 8}[capacity]
+    assert result["loss"].item() == pytest.approx(expected["loss"].item())
+    assert torch.equal(result["y_pred"], expected["y_pred"])
+    torch.testing.assert_close(step.weight.grad, whole.weight.grad)
+
+
+@pytest.mark.parametrize("capacity", [4, 2])
+def test_groups_give_the_loss_gradient_and_output_of_the_whole_batch(capacity):
+    whole, step = Step(7), Step(capacity)
+    expected, _ = whole.run()
+    inputs, y = a_batch(7)
+    groups = [
+        {name: None if v is None else v[a:b] for name, v in inputs.items()}
+        for a, b in ((0, 4), (4, 5), (5, 7))
+    ]
+    result, n_micro_batches = step.run(batch=(groups, y))
+    assert n_micro_batches == {4: 1, 2: 2}[capacity]
     assert result["loss"].item() == pytest.approx(expected["loss"].item())
     assert torch.equal(result["y_pred"], expected["y_pred"])
     torch.testing.assert_close(step.weight.grad, whole.weight.grad)

@@ -256,3 +256,25 @@ def test_ctrl_c_after_the_epoch_of_partial_fit_is_raised_and_leaves_a_fitted_mod
         clf.partial_fit(*data)
     assert clf.n_iter_ == 1
     assert clf.predict(data[0]).shape == data[1].shape
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_groups_of_similar_length_are_trained_like_the_whole_batch(
+    early_stopping, data, monkeypatch
+):
+    X, y = list(data[0]), data[1]
+    X[0], X[1] = (np.tile(X[i], (20, 1)) for i in (0, 1))  # early_stopping holds out one of them
+    # Batch norm, dropout and augmentation depend on the groups.
+    params = {"embedding": "linear", "dropout": 0.0, "augment": False, "max_epochs": 3}
+    params |= {"early_stopping": early_stopping, "patch_size": 1}
+    n_groups = []
+    record = Hook(on_batch_end=lambda net, batch, **_: n_groups.append(isinstance(batch[0], list)))
+    grouped = small(**params, callbacks=[record]).fit(X, y)
+    assert any(n_groups)
+    monkeypatch.setattr("sklearn_cls._data.batches.MIN_PADDING", np.inf)
+    n_groups.clear()
+    padded = small(**params, callbacks=[record]).fit(X, y)
+    assert not any(n_groups)
+    np.testing.assert_allclose(grouped.predict_proba(X), padded.predict_proba(X), atol=1e-3)
+    for name in ("train_loss", "valid_loss", "valid_accuracy")[: 3 if early_stopping else 1]:
+        np.testing.assert_allclose(grouped.history_[name], padded.history_[name], rtol=1e-3)

@@ -1,5 +1,9 @@
 """Padded batches of sequences on the training device, grouped by length.
 
+A batch is a pair of inputs, which are a dict of tensors, and class codes. If it would be mostly
+padding, its sequences are divided into groups of similar length, and it is a pair of a list with
+the inputs of each group and the class codes of all groups.
+
 Shapes: n or B sequences, T steps, F features.
 """
 
@@ -14,6 +18,8 @@ from torch.utils.data import Dataset
 from sklearn_cls._data.sequences import Sequences
 
 LENGTH_JITTER = 0.15  # relative noise on lengths, so that batches differ between epochs
+# Tokens of padding in a batch that take less time than the overhead of one more group.
+MIN_PADDING, MIN_GPU_PADDING = 2**10, 2**16
 MAX_CACHE_FRACTION = 0.25  # maximum fraction of the free GPU memory for the training data
 # Steps of a prediction batch: few enough for the cache of a CPU core, enough to keep a GPU busy.
 STEPS_PER_BATCH, STEPS_PER_GPU_BATCH = 2**13, 2**17
@@ -91,9 +97,12 @@ class Batches:
     rng : numpy.random.Generator or None
         Shuffles the sequences in each epoch. None keeps their order.
     augmentation : callable or None
-        Called as `augmentation(inputs, y, generator)`; returns the new inputs.
+        Called as `augmentation(inputs, y, generator)`; returns the new inputs. If a batch consists
+        of groups, it is called with each of them.
     generator : torch.Generator or None
         Random number generator of the augmentation.
+    patch_size : int
+        Steps per token.
     """
 
     dataset: SequenceDataset
@@ -102,6 +111,7 @@ class Batches:
     rng: np.random.Generator | None = None
     augmentation: Callable | None = None
     generator: torch.Generator | None = None
+    patch_size: int = 1
 
     def __len__(self):
         return -(-len(self.dataset) // self.batch_size)
@@ -115,11 +125,19 @@ class Batches:
         batches = np.array_split(order, len(self))
         if self.rng is not None:
             self.rng.shuffle(batches)
+        min_padding = MIN_GPU_PADDING if self.device.type == "cuda" else MIN_PADDING
         for i in batches:
-            inputs, y = self.dataset.batch(i, self.device, self.device_cache)
-            if self.augmentation is not None:
-                inputs = self.augmentation(inputs, y, self.generator)
-            yield inputs, y
+            lengths = self.dataset.sequences.lengths[self.dataset.indices[i]]
+            groups = groups_of_similar_length(lengths, min_padding * self.patch_size)
+            inputs, y = zip(*(self._group(i[group]) for group in groups), strict=True)
+            yield (list(inputs), torch.cat(y)) if len(groups) > 1 else (inputs[0], y[0])
+
+    def _group(self, i):
+        """Return the inputs and class codes of the items `i`, padded to the same length."""
+        inputs, y = self.dataset.batch(i, self.device, self.device_cache)
+        if self.augmentation is not None:
+            inputs = self.augmentation(inputs, y, self.generator)
+        return inputs, y
 
     @cached_property
     def device_cache(self):
@@ -158,6 +176,27 @@ def shuffled_by_length(lengths, rng):
         return order
     jittered = lengths * rng.uniform(1 - LENGTH_JITTER, 1 + LENGTH_JITTER, len(lengths))
     return order[np.argsort(jittered[order], kind="stable")]
+
+
+def groups_of_similar_length(lengths, min_padding):
+    """Return the positions (B,) of the sequences of a batch as arrays, one per group.
+
+    There is only one group unless more than half of the steps would be padding, and at least
+    `min_padding` steps. Each group of several fulfills the same condition.
+    """
+    positions = np.arange(len(lengths))
+    n_steps, longest = lengths.sum(), lengths.max()
+    if len(lengths) * longest - n_steps < max(n_steps, min_padding):
+        return [positions]
+    # Among groups of the k shortest and of the other sequences, those with the least padding.
+    order = np.argsort(lengths, kind="stable")
+    saved_steps = (positions + 1) * (longest - lengths[order])
+    k = int(saved_steps.argmax()) + 1
+    return [
+        part[group]
+        for part in (order[:k], order[k:])
+        for group in groups_of_similar_length(lengths[part], min_padding)
+    ]
 
 
 def free_memory(device):

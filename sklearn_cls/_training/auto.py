@@ -9,6 +9,7 @@ import torch
 from sklearn_cls._torch.threads import ELEMENTS_PER_THREAD, resolve_n_threads
 
 MAX_TOKENS = 64  # of a sequence of median length; the cost of attention grows with their square
+MAX_MEAN_TOKENS = 1024  # of the sequence of a random step, for which attention takes half the time
 AUTO_LR = 2e-3  # peak learning rate for batches of 16 and d_model=64
 AUTO_UPDATES = 600  # with batches of 32 or more
 AUTO_MIN_EPOCHS = 10  # for large datasets, for which 600 updates would be fewer epochs
@@ -39,9 +40,16 @@ def to_python_int(value):
     return int(value) if isinstance(value, Integral) else value
 
 
-def auto_patch_size(n_steps):
-    """Return the smallest patch size that gives at most `MAX_TOKENS` tokens for `n_steps` steps."""
-    return math.ceil(n_steps / MAX_TOKENS)
+def auto_patch_size(lengths):
+    """Return the patch size for sequences of some lengths.
+
+    It is the smallest one that divides a sequence of median length into at most `MAX_TOKENS` tokens
+    and that bounds the cost of attention if a few sequences are much longer: a step, drawn at
+    random from all sequences, belongs to one of at most `MAX_MEAN_TOKENS` tokens on average.
+    """
+    lengths = np.asarray(lengths, dtype=np.float64)
+    mean_of_steps = np.square(lengths).sum() / lengths.sum()
+    return math.ceil(max(int(np.median(lengths)) / MAX_TOKENS, mean_of_steps / MAX_MEAN_TOKENS))
 
 
 def auto_batch_size(n_sequences):
@@ -90,7 +98,7 @@ def network_params(params, data, n_classes, seed, warm_start_net=None):
         return {**network, **{name: known[name] for name in DATA_DEPENDENT}}
     patch_size = to_python_int(params.patch_size)
     if patch_size == "auto":
-        patch_size = auto_patch_size(int(np.median(data.lengths)))
+        patch_size = auto_patch_size(data.lengths)
     return {
         **network,
         "n_features": data.sequences.n_features,

@@ -1,4 +1,8 @@
-"""Gradient accumulation over micro-batches, for batches that do not fit into memory."""
+"""Gradient accumulation over micro-batches.
+
+A batch is divided into micro-batches if it consists of groups of sequences of similar length, which
+saves padding, or if it does not fit into memory.
+"""
 
 import itertools
 
@@ -17,10 +21,10 @@ def run_in_micro_batches(step, batch, n_micro_batches, zero_grad):
     step : callable
         Called as `step(micro_batch, fraction)`, with its size as a fraction of the whole batch;
         returns a dict with "loss" and "y_pred" and accumulates gradients.
-    batch : tuple of dict and Tensor
-        Inputs and class codes.
+    batch : tuple of dict and Tensor, or of list of dict and Tensor
+        Inputs, those of each group if there are several, and class codes.
     n_micro_batches : int
-        Initial number of micro-batches.
+        Initial number of micro-batches, of each group if there are several.
     zero_grad : callable
         Resets the gradients.
 
@@ -50,10 +54,25 @@ def run_in_micro_batches(step, batch, n_micro_batches, zero_grad):
 
 
 def split_batch(batch, n_micro_batches):
-    """Return micro-batches of nearly equal size, at most one per sequence."""
-    if n_micro_batches == 1:
-        return [batch]
+    """Return micro-batches: `n_micro_batches` of nearly equal size, at most one per sequence.
+
+    If the batch consists of groups of similar length, each group is divided in this way.
+    """
     inputs, y = batch
+    groups = inputs if isinstance(inputs, list) else [inputs]
+    sizes = [len(group["x"]) for group in groups]
+    return [
+        micro_batch
+        for group in zip(groups, y.split(sizes), strict=True)
+        for micro_batch in split_group(group, n_micro_batches)
+    ]
+
+
+def split_group(group, n_micro_batches):
+    """Return a padded batch as micro-batches of nearly equal size, at most one per sequence."""
+    if n_micro_batches == 1:
+        return [group]
+    inputs, y = group
     ends = np.linspace(0, len(y), min(n_micro_batches, len(y)) + 1).astype(int)
     return [
         ({k: None if v is None else v[a:b] for k, v in inputs.items()}, y[a:b])

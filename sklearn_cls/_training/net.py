@@ -112,20 +112,23 @@ class Net(NeuralNetClassifier):
 
     def get_iterator(self, dataset, training=False):
         """Return the batches of a dataset, shuffled and augmented for training."""
-        device = torch.device(self.device)
+        device, embedding = torch.device(self.device), self.module_.embedding
+        batches = partial(
+            Batches, dataset, self.batch_size, device, patch_size=embedding.patch_size
+        )
         if not training:
-            return Batches(dataset, self.batch_size, device)
+            return batches()
         rng, augmentation, generator = np.random.default_rng(self.seed), None, None
         if self.augment:
             augmentation = partial(
                 augment,
                 n_classes=self.module_.head.out_features,
                 # A segment of much larger scale would make the rest of a sequence look constant.
-                use_cutmix=not self.module_.embedding.use_instance_norm,
+                use_cutmix=not embedding.use_instance_norm,
             )
             # The seeds of dropout and of the [CLS] token are `seed` and `seed + 1`.
             generator = torch.Generator(device).manual_seed(self.seed + 2)
-        return Batches(dataset, self.batch_size, device, rng, augmentation, generator)
+        return batches(rng=rng, augmentation=augmentation, generator=generator)
 
     def infer(self, x, **fit_params):
         """Return the logits of a batch, (B, K)."""
