@@ -26,6 +26,7 @@ import torch
 from sklearn.base import clone
 
 from sklearn_cls import CLSTransformerClassifier
+from tests.golden_files import FOLDER as GOLDEN
 from tests.helpers import bumps, small
 from tests.mutate_files import mutated
 
@@ -262,8 +263,7 @@ def original_files(folder):
     for clf, X, y in fits:
         clf.fit(X, y).save(path)
         contents.append(path.read_bytes())
-    golden_files = sorted(Path(__file__).parent.glob("*_of_format_*.safetensors"))
-    return contents + [path.read_bytes() for path in golden_files]
+    return contents + [path.read_bytes() for path in sorted(GOLDEN.glob("*.safetensors"))]
 
 
 def summary(results):

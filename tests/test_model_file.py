@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,13 +18,8 @@ from sklearn_cls import CLSTransformerClassifier
 from sklearn_cls._network.positions import MAX_CACHED_POSITIONS
 from sklearn_cls._persistence.model_file import FORMAT
 from sklearn_cls._persistence.tensor_file import DOCUMENT, write_file
-from tests.helpers import Hook, bumps, small
-
-# Files of format 1, with predictions of the code that wrote them. The first one has a [CLS] token
-# that is drawn from a seed, and a history of numbers. The second one was fitted on a data frame,
-# and has instance normalization and a callback that recorded text in one of three epochs.
-FORMAT_1 = Path(__file__).parent / "model_of_format_1.safetensors"
-TABLE_OF_FORMAT_1 = Path(__file__).parent / "table_of_format_1.safetensors"
+from tests.golden_files import FOLDER
+from tests.helpers import Hook, small
 
 
 @pytest.fixture
@@ -220,33 +214,9 @@ def test_a_missing_folder_or_file_raises(fitted, tmp_path):
         CLSTransformerClassifier.load(tmp_path / "model")
 
 
-def test_a_model_of_format_1_with_bytes_labels_loads_and_is_saved_in_format_3(tmp_path):
-    X, _ = bumps(n=6, n_steps=12, seed=5)
-    expected = json.loads(FORMAT_1.with_suffix(".json").read_text())
-    loaded = CLSTransformerClassifier.load(FORMAT_1)
-    for clf in (loaded, save_and_load(loaded, tmp_path)):
-        assert [label.decode() for label in clf.predict(X)] == expected["classes"]
-        assert np.allclose(clf.predict_proba(X), expected["probabilities"], atol=1e-4)
-        assert clf.class_weight == {b"early": 1.0, b"late": 1.5}
-        assert clf.n_iter_ == clf.net_.n_epochs_trained == 8
-        assert clf.history_["epoch"] == list(range(1, 9))
-
-
-def test_a_format_1_model_fitted_on_a_data_frame_loads_and_is_saved_in_format_3(tmp_path):
-    expected = json.loads(TABLE_OF_FORMAT_1.with_suffix(".json").read_text())
-    loaded = CLSTransformerClassifier.load(TABLE_OF_FORMAT_1)
-    X = pd.DataFrame(np.array(expected["X"], np.float32), columns=loaded.feature_names_in_)
-    for clf in (loaded, save_and_load(loaded, tmp_path)):
-        assert clf.predict(X).tolist() == expected["classes"]
-        assert np.allclose(clf.predict_proba(X), expected["probabilities"], atol=1e-4)
-        assert clf.history_["note"] == expected["note"] == [None, "second epoch", None]
-        assert clf.loss_curve_ == expected["train_loss"]
-        assert clf.net_.n_epochs_trained == 3
-
-
 def test_another_activation_in_format_1_raises(tmp_path):
     path = tmp_path / "model"
-    path.write_bytes(FORMAT_1.read_bytes())
+    path.write_bytes((FOLDER / "format_1_bytes.safetensors").read_bytes())
     changed(path, set_in("network", "activation", value="relu"))
     with pytest.raises(ValueError, match=r"activation='relu'; sklearn_cls .* GELU.*'0.1.0'"):
         CLSTransformerClassifier.load(path)

@@ -1,0 +1,55 @@
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sklearn_cls import CLSTransformerClassifier
+from sklearn_cls._persistence.model_file import FORMAT
+from tests.golden_files import FOLDER, write
+
+FILES = sorted(FOLDER.glob("*.safetensors"))
+
+
+def check(clf, expected):
+    X = np.array(expected["X"], dtype=np.float32)
+    if expected["columns"]:
+        X = pd.DataFrame(X, columns=expected["columns"])
+    classes = [x.decode() if isinstance(x, bytes) else x for x in clf.predict(X).tolist()]
+    assert classes == expected["classes"]
+    assert np.allclose(clf.predict_proba(X), expected["probabilities"], atol=1e-4)
+    assert clf.net_.n_epochs_trained == expected["n_epochs_trained"]
+    # Comparing reprs distinguishes 1 from True and from 1.0, and treats NaN as equal to NaN.
+    assert repr({name: clf.history_[name] for name in expected["history"]}) == repr(
+        expected["history"]
+    )
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_file_of_every_format_predicts_as_recorded_and_is_saved_in_the_current_format(
+    path, tmp_path
+):
+    expected = json.loads(path.with_suffix(".json").read_text())
+    clf = CLSTransformerClassifier.load(path)
+    check(clf, expected)
+    clf.save(tmp_path / "model")
+    again = CLSTransformerClassifier.load(tmp_path / "model")
+    check(again, expected)
+    assert again.get_params().keys() == clf.get_params().keys()
+
+
+def test_there_are_files_of_every_format_before_the_current_one():
+    numbers = [int(re.match(r"format_(\d+)_", path.name)[1]) for path in FILES]
+    assert all(numbers.count(number) >= 2 for number in range(1, FORMAT)), (
+        "Write files with the code before FORMAT was raised: python -m tests.golden_files"
+    )
+
+
+def test_golden_files_of_the_current_format_can_be_written(tmp_path):
+    write(tmp_path)
+    paths = sorted(tmp_path.glob("*.safetensors"))
+    assert [path.stem for path in paths] == [f"format_{FORMAT}_sequences", f"format_{FORMAT}_table"]
+    for path in paths:
+        expected = json.loads(path.with_suffix(".json").read_text())
+        check(CLSTransformerClassifier.load(path), expected)
