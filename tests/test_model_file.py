@@ -185,6 +185,14 @@ def test_load_uses_its_device_argument(path):
             CLSTransformerClassifier.load(path, device="cuda")
 
 
+def test_parameters_that_were_set_after_the_fit_are_saved(fitted, data, tmp_path):
+    params = {"d_model": 24, "depth": 3, "positions": "rope", "patch_size": 5}
+    clf = pickle.loads(pickle.dumps(fitted)).set_params(**params)
+    loaded = save_and_load(clf, tmp_path)
+    assert {name: getattr(loaded, name) for name in params} == params
+    assert np.array_equal(loaded.predict_proba(data[0]), fitted.predict_proba(data[0]))
+
+
 def test_saving_an_unfitted_estimator_raises(tmp_path):
     with pytest.raises(NotFittedError):
         small().save(tmp_path / "model")

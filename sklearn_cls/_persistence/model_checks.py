@@ -6,6 +6,7 @@ has changed is refused when it is loaded, not when it is used.
 
 import sys
 from numbers import Integral, Real
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -77,7 +78,8 @@ def checked_document(document, cls):
 def check_model(estimator, model):
     """Raise an error for an estimator or a `FittedModel` that no fit can have left."""
     estimator._validate_params()
-    check_consistency(estimator, model.net)
+    # The parameters of the estimator may have been set after the fit.
+    check_consistency(SimpleNamespace(**model.net.get_params_for("module")))
     check_classes(model)
     check_features(model)
     check_history(model.history)
