@@ -27,7 +27,12 @@ from sklearn_cls._compat import (
     with_callbacks,
 )
 from sklearn_cls._data.sequences import check_sequences
-from sklearn_cls._data.targets import check_labels, check_targets, stratified_split
+from sklearn_cls._data.targets import (
+    check_labels,
+    check_targets,
+    list_labels,
+    stratified_split,
+)
 from sklearn_cls._data.warning_filters import FILTERS_LOCK
 from sklearn_cls._network.cls_token import CLS_STRATEGIES
 from sklearn_cls._network.embedding import EMBEDDINGS
@@ -744,7 +749,7 @@ def _check_classes(given, known):
         given = np.unique(check_labels(given, "classes"))
         if not np.array_equal(given, known):
             raise ValueError(
-                f"classes={given.tolist()} differ from those of the first call to partial_fit, "
-                f"{known.tolist()}; omit them in later calls."
+                f"classes={list_labels(given)} differ from those of the first call to "
+                f"partial_fit, {list_labels(known)}; omit them in later calls."
             )
     return known

@@ -135,6 +135,61 @@ def test_a_part_of_the_data_may_have_a_single_class():
         check([1, 1], classes=[0, 1], is_part=True, class_weight={1: 0})
 
 
+LABELS = np.array([f"a {'very ' * 50}long label, number {i}" for i in range(500)])
+OTHERS = np.array([f"another {label}" for label in LABELS])
+
+
+def continue_with_other_classes():
+    X = np.zeros((500, 2, 1))
+    clf = small(max_epochs=1).partial_fit(X, LABELS, classes=LABELS)
+    clf.partial_fit(X, LABELS, classes=OTHERS)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda: check(LABELS, classes=OTHERS),
+        lambda: check(LABELS, class_weight=dict.fromkeys(OTHERS, 1.0)),
+        lambda: check(LABELS, np.eye(500)[0]),
+        lambda: stratified_split(dataset([1] * 500, range(500)), 0.1, 0),
+        continue_with_other_classes,
+    ],
+    ids=["y", "class_weight", "sample_weight", "early_stopping", "classes"],
+)
+@pytest.mark.filterwarnings("ignore:The number of unique classes")
+def test_messages_are_short_with_many_classes(function):
+    with pytest.raises(ValueError, match=r"class") as error:
+        function()
+    assert len(str(error.value)) < 2000
+
+
+class CountedLabel(str):
+    """A label that counts how often it is compared."""
+
+    __slots__ = ()
+    n_comparisons = 0
+
+    def __eq__(self, other):
+        CountedLabel.n_comparisons += 1
+        return str(self) == other
+
+    __hash__ = str.__hash__
+
+
+def test_comparisons_of_labels_grow_linearly_with_the_number_of_classes():
+    def count(n_classes):
+        CountedLabel.n_comparisons = 0
+        labels = [CountedLabel(i) for i in range(n_classes)]
+        check(
+            np.array(2 * labels, dtype=object),
+            classes=np.array(labels, dtype=object),
+            class_weight=dict.fromkeys(map(CountedLabel, range(n_classes)), 2.0),
+        )
+        return CountedLabel.n_comparisons
+
+    assert 0 < count(1000) <= 12 * count(100)
+
+
 # Weights.
 
 
@@ -239,7 +294,16 @@ def test_the_validation_size_is_rounded_up_and_every_class_is_included():
 def test_too_few_sequences_of_a_class_for_a_split_raise():
     message = (
         r"early_stopping=True cannot hold out validation_fraction=0.5 of 3 sequences by class: "
-        r".*least populated.* Add data or set early_stopping=False\."
+        r"2 would be held out, .* 2 classes; the smallest class has 1\. "
+        r"Add data or set early_stopping=False\."
     )
     with pytest.raises(ValueError, match=message):
         stratified_split(dataset([1, 1, 1], [0, 0, 1]), 0.5, seed=0)
+    with pytest.raises(ValueError, match=r"3 would be held out, .* smallest class has 2\."):
+        stratified_split(dataset([1] * 4, [0, 0, 1, 1]), 0.75, seed=0)
+
+
+def test_the_split_keeps_one_sequence_of_each_class_for_training_and_for_validation():
+    y = np.repeat([0, 1, 2], 2)
+    train, valid = stratified_split(dataset([1] * 6, y), 0.01, seed=0)
+    assert sorted(train.y) == sorted(valid.y) == [0, 1, 2]

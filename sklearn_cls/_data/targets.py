@@ -7,6 +7,7 @@ Shapes: n sequences, K classes.
 """
 
 from numbers import Real
+from reprlib import Repr
 
 import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
@@ -16,6 +17,9 @@ from sklearn_cls._compat import check_sample_weight
 from sklearn_cls._data.batches import SequenceDataset
 from sklearn_cls._data.sequences import FLOAT32, errors_name_argument, reject_masked
 from sklearn_cls._data.warning_filters import FILTERS_LOCK
+
+FEW_LABELS = Repr()  # shows the first labels of a list, so that messages stay short
+FEW_LABELS.maxlist, FEW_LABELS.maxstring = 10, 60
 
 
 def check_targets(estimator, sequences, y, sample_weight, classes=None, *, is_part=False):
@@ -69,14 +73,20 @@ def _encode(estimator, y, labels):
 
     with errors_name_argument("y"), FILTERS_LOCK:
         encoder = LabelEncoder().fit(labels)
-        unknown = [label for label in np.unique(y) if label not in encoder.classes_]
+        known = set(encoder.classes_)
+        unknown = [label for label in np.unique(y) if label not in known]
         if unknown:
             raise ValueError(
-                f"y has classes {np.array(unknown).tolist()}, but the classes of this "
-                f"{type(estimator).__name__} are {encoder.classes_.tolist()}; pass all classes to "
-                "the first call of partial_fit, or call fit with warm_start=False."
+                f"y has classes {list_labels(np.array(unknown))}, but the classes of this "
+                f"{type(estimator).__name__} are {list_labels(encoder.classes_)}; pass all classes "
+                "to the first call of partial_fit, or call fit with warm_start=False."
             )
         return encoder.classes_, encoder.transform(y)
+
+
+def list_labels(labels):
+    """Return an array of labels as text, shortened if there are more than 10."""
+    return FEW_LABELS.repr(labels.tolist())
 
 
 def class_weights(class_weight, codes, classes):
@@ -84,17 +94,21 @@ def class_weights(class_weight, codes, classes):
     if class_weight == "balanced":
         counts = np.bincount(codes, minlength=len(classes))
         return len(codes) / (len(classes) * np.maximum(counts, 1))
-    known, class_weight = classes.tolist(), class_weight or {}
+    labels, class_weight = classes.tolist(), class_weight or {}
+    known = set(labels)
     unknown = [label for label in class_weight if label not in known]
     if unknown:
-        raise ValueError(f"class_weight has classes {unknown}, but y has the classes {known}.")
+        raise ValueError(
+            f"class_weight has classes {FEW_LABELS.repr(unknown)}, but y has the classes "
+            f"{FEW_LABELS.repr(labels)}."
+        )
     for label, weight in class_weight.items():
         if not isinstance(weight, Real) or not 0 <= weight < np.inf:
             raise ValueError(
                 f"class_weight values must be finite and non-negative, got {weight!r} for class "
                 f"{label!r}."
             )
-    return np.array([class_weight.get(label, 1.0) for label in known], dtype=np.float64)
+    return np.array([class_weight.get(label, 1.0) for label in labels], dtype=np.float64)
 
 
 def _check_n_classes(classes, codes, minimum):
@@ -105,7 +119,7 @@ def _check_n_classes(classes, codes, minimum):
         raise ValueError(
             f"{'Only 1' if n_classes else 'No'} class of y has positive weight, but at least "
             f"{'1 is' if is_one_enough else '2 are'} needed; check y, sample_weight and "
-            f"class_weight. All classes, including those of weight 0: {classes.tolist()}."
+            f"class_weight. All classes, including those of weight 0: {list_labels(classes)}."
         )
 
 
@@ -126,17 +140,19 @@ def stratified_split(data, validation_fraction, seed):
     """Return a training and a validation dataset with the same class proportions."""
     from sklearn.model_selection import train_test_split  # imported lazily: it is slow
 
-    n_valid = max(int(np.ceil(validation_fraction * len(data))), len(np.unique(data.y)))
-    try:
-        with FILTERS_LOCK:
-            train, valid = train_test_split(
-                np.arange(len(data)), test_size=n_valid, random_state=seed, stratify=data.y
-            )
-    except ValueError as error:
+    _, counts = np.unique(data.y, return_counts=True)
+    n_valid = max(int(np.ceil(validation_fraction * len(data))), len(counts))
+    if counts.min() < 2 or len(data) - n_valid < len(counts):
         raise ValueError(
             f"early_stopping=True cannot hold out validation_fraction={validation_fraction} of "
-            f"{len(data)} sequences by class: {error} Add data or set early_stopping=False."
-        ) from error
+            f"{len(data)} sequences by class: {n_valid} would be held out, and training needs at "
+            f"least one of each of the {len(counts)} classes; the smallest class has "
+            f"{counts.min()}. Add data or set early_stopping=False."
+        )
+    with FILTERS_LOCK:
+        train, valid = train_test_split(
+            np.arange(len(data)), test_size=n_valid, random_state=seed, stratify=data.y
+        )
     # Validation batches are not shuffled. Sorting by length keeps their padding short.
     valid = valid[np.argsort(data.lengths[valid], kind="stable")]
     return data.take(train), data.take(valid)
