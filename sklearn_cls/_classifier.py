@@ -386,18 +386,18 @@ class CLSTransformerClassifier(
         RuntimeError
             If a callback stops training before the end of the first epoch.
         OSError
-            If the first checkpoint cannot be written. A later failure to write gives a warning.
+            If `checkpoint` is not a regular file, is in use by another fit, or cannot be written at
+            the beginning. A later failure to write gives a warning.
         """
         from sklearn_cls._persistence.checkpoint import open_checkpoint
         from sklearn_cls._training.callbacks import EpochBar, ScikitLearnCallbacks, early_stopping
 
         previous = self._fitted if self.warm_start else None
         warm_start_net = getattr(previous, "net", None)
-        bar = EpochBar()
-        with gradients_enabled(), bar:
-            device, callbacks, sklearn_callbacks = self._check_params(warm_start_net)
-            data, classes, features = self._check_data(X, y, sample_weight, previous)
-            checkpoint = open_checkpoint(checkpoint, self, data, classes, device, warm_start_net)
+        device, callbacks, sklearn_callbacks = self._check_params(warm_start_net)
+        data, classes, features = self._check_data(X, y, sample_weight, previous)
+        checkpoint = open_checkpoint(checkpoint, self, data, classes, device, warm_start_net)
+        with gradients_enabled(), EpochBar() as bar, checkpoint:
             if checkpoint.seed is None:
                 checkpoint.seed = self._draw_seed(warm_start_net)
             train, valid = data, None
@@ -419,12 +419,11 @@ class CLSTransformerClassifier(
                 data, train, training, classes, warm_start_net, checkpoint.seed,
                 device=device, callbacks=callbacks, valid=valid,
             )  # fmt: skip
-            with checkpoint:
-                fitted = finished_model(net.train(train, self.n_jobs), classes, features)
-                context.call_on_fit_task_end(
-                    **hook_kwargs, reconstruction_attributes={"_fitted": fitted}
-                )
-                self._fitted = fitted  # before the checkpoint is deleted
+            fitted = finished_model(net.train(train, self.n_jobs), classes, features)
+            context.call_on_fit_task_end(
+                **hook_kwargs, reconstruction_attributes={"_fitted": fitted}
+            )
+            self._fitted = fitted  # before the checkpoint is deleted
         if net.is_interrupted:
             resume = "warm_start=True to continue from these weights"
             if checkpoint.n_epochs:  # A file without finished epochs has been deleted.

@@ -8,6 +8,7 @@ import pytest
 from skorch.callbacks import Callback
 
 from sklearn_cls import CLSTransformerClassifier
+from sklearn_cls._persistence.checkpoint_file import read_state
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 DOCS = Path(__file__).parent.parent / "docs"
@@ -69,3 +70,9 @@ def stop_after(n_epochs):
             raise KeyboardInterrupt
 
     return Hook(on_epoch_end=stop)
+
+
+def read_checkpoint(path):
+    """Return the state in a checkpoint."""
+    with open(path, "rb") as file:
+        return read_state(file, str(path))

@@ -23,8 +23,7 @@ import torch
 from skorch.callbacks import LRScheduler
 
 from sklearn_cls._persistence import checkpoint as checkpoint_module
-from sklearn_cls._persistence.checkpoint import read_checkpoint
-from tests.helpers import bumps, small
+from tests.helpers import bumps, read_checkpoint, small
 
 FITS = {
     "default": {},

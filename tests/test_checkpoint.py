@@ -1,4 +1,4 @@
-import hashlib
+import json
 import os
 import pickle
 import subprocess
@@ -17,9 +17,9 @@ from skorch.callbacks import Callback, LRScheduler
 from torch.optim.lr_scheduler import StepLR
 
 from sklearn_cls import CLSTransformerClassifier
-from sklearn_cls._persistence import checkpoint
+from sklearn_cls._persistence import checkpoint, checkpoint_file
 from sklearn_cls._training.divergence import DivergenceError
-from tests.helpers import Hook, small, stop_after
+from tests.helpers import Hook, read_checkpoint, small, stop_after
 
 INTERVAL, SHARE = checkpoint.INTERVAL, checkpoint.SHARE
 
@@ -93,7 +93,7 @@ def test_a_resumed_fit_gives_the_weights_of_an_uninterrupted_one(params, data, p
 def test_a_random_seed_is_restored(data, path):
     clf = small(random_state=None)
     crash(clf, data, path)
-    seed = checkpoint.read_checkpoint(path)["seed"]
+    seed = read_checkpoint(path)["seed"]
     assert clf.fit(*data, checkpoint=path).net_.seed == seed
 
 
@@ -173,7 +173,7 @@ def test_ctrl_c_while_a_checkpoint_is_written_keeps_the_previous_one(data, path,
     monkeypatch.undo()
     assert clf.n_iter_ == 3
     assert os.listdir(path.parent) == ["checkpoint"]
-    assert len(checkpoint.read_checkpoint(path)["net"]["history"]) == 2
+    assert len(read_checkpoint(path)["net"]["history"]) == 2
     assert_equal(small().fit(*data, checkpoint=path), small().fit(*data))
 
 
@@ -201,7 +201,7 @@ def test_the_epoch_in_which_a_callback_stops_training_is_not_stored_and_a_resume
 
     with pytest.raises(ZeroDivisionError):
         small(callbacks=[stop_after(3), Hook(on_train_end=fail)]).fit(*data, checkpoint=path)
-    assert len(checkpoint.read_checkpoint(path)["net"]["history"]) == 2
+    assert len(read_checkpoint(path)["net"]["history"]) == 2
     clf = small(callbacks=[stop_after(3)])
     assert_equal(clf.fit(*data, checkpoint=path), small(callbacks=[stop_after(3)]).fit(*data))
     assert clf.n_iter_ == 3
@@ -269,29 +269,13 @@ def test_a_fit_resumes_with_different_verbose_n_jobs_device_and_callbacks(data, 
 
 def test_a_file_that_is_not_a_checkpoint_is_neither_loaded_nor_changed(data, path, fitted):
     path.write_text("notes")
-    with pytest.raises(ValueError, match="checkpoint' is not a checkpoint of format 2"):
+    with pytest.raises(ValueError, match="checkpoint' is not a checkpoint; delete"):
         small().fit(*data, checkpoint=path)
     assert path.read_text() == "notes"
     fitted.save(path)
-    with pytest.raises(ValueError, match="not a checkpoint of format 2; delete it"):
+    with pytest.raises(ValueError, match="is not a checkpoint; delete"):
         small().fit(*data, checkpoint=path)
     assert path.exists()
-
-
-def test_a_flipped_bit_or_a_truncated_checkpoint_raises(data, path):
-    crash(small(), data, path)
-    whole, start = path.read_bytes(), len(checkpoint.MAGIC)
-    flipped = []
-    for i in [start, *np.random.default_rng(0).integers(start, len(whole), 50), len(whole) - 1]:
-        flipped.append(bytearray(whole))
-        flipped[-1][i] ^= 1 << i % 8
-    for content in [*flipped, whole[:-1], whole[:start], whole + b"x"]:
-        path.write_bytes(content)
-        with pytest.raises(ValueError, match="checkpoint' is damaged: its SHA-256 digest"):
-            small().fit(*data, checkpoint=path)
-        assert path.read_bytes() == content
-    path.write_bytes(whole)
-    assert_equal(small().fit(*data, checkpoint=path), small().fit(*data))
 
 
 class Bomb:
@@ -310,9 +294,10 @@ def bombs():
 def test_no_code_in_a_checkpoint_is_run(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for payload in bombs():
-        signed = checkpoint.MAGIC + hashlib.sha256(payload).digest() + payload
+        signed = json.dumps(checkpoint_file.current_versions()).encode() + b"\n" + payload
+        signed = checkpoint_file.MAGIC + checkpoint_file.digest_of(signed) + signed
         for content, message in [
-            (payload, "not a checkpoint"),
+            (payload, "not a checkpoint" if payload else "damaged"),
             (signed, "cannot be read as a checkpoint"),
         ]:
             Path("checkpoint").write_bytes(content)
@@ -402,7 +387,7 @@ def test_an_error_before_the_first_epoch_of_a_resumed_fit_keeps_the_checkpoint(
         raise ZeroDivisionError
 
     monkeypatch.setattr("sklearn_cls._data.batches.Batches.load_state_dict", fail)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ValueError, match=r"cannot be restored \(ZeroDivisionError\(\)\)"):
         small().fit(*data, checkpoint=path)
     assert path.exists()
 
@@ -424,13 +409,13 @@ def test_checkpoints_are_written_at_most_every_5_seconds_and_take_5_percent_of_t
     def spend(seconds):
         clock[0] += seconds
 
-    def write(path, state):
+    def write(file, state):
         n_epochs.append(len(state["net"]["history"]))
         spend(write_seconds)
 
     monkeypatch.setattr(checkpoint, "INTERVAL", INTERVAL)
     monkeypatch.setattr(checkpoint, "SHARE", SHARE)
-    monkeypatch.setattr(checkpoint, "write_checkpoint", write)
+    monkeypatch.setattr(checkpoint_file.CheckpointFile, "write", write)
     monkeypatch.setattr("sklearn_cls._persistence.checkpoint.time.monotonic", lambda: clock[0])
     hook = Hook(on_epoch_begin=lambda net, **kwargs: spend(epoch_seconds))
     small(callbacks=[hook]).fit(*data, checkpoint=path)

@@ -160,6 +160,9 @@ class PathOf:
 
 NAMES = {
     "bytes": b"model",
+    "bytes that are not UTF-8": b"model\xff\xfe",
+    "text for such bytes": "model\udcff\udcfe",
+    "path-like of such bytes": PathOf(b"model\xff"),
     "pathlib": Path("model"),
     "path-like": PathOf("model"),
     "line break": "a\nb",

@@ -1,46 +1,37 @@
 """Checkpoint of a running fit, from which training resumes with bitwise identical results.
 
-The file consists of a line that names the format, the SHA-256 digest of the rest, and a state
-written by `torch.save`. The state holds everything that the next update depends on, and a
-fingerprint of parameters and data: only a fit with the same fingerprint can resume.
+The state holds everything that the next update depends on, and a fingerprint of parameters and
+data: only a fit with the same fingerprint can resume.
 """
 
 import hashlib
-import io
 import os
 import time
 import warnings
 from contextlib import suppress
 from itertools import chain
-from pickle import UnpicklingError
 
 import numpy as np
 import torch
 
-from sklearn_cls._persistence.files import (
-    PRIVATE,
-    check_path,
-    open_regular,
-    resolve_links,
-    write_atomically,
-)
+from sklearn_cls._persistence.checkpoint_file import CheckpointFile, storable_items, to_storable
+from sklearn_cls._persistence.files import check_path, resolve_links
 from sklearn_cls._persistence.tensor_file import FileError
 from sklearn_cls._training.callbacks import PassiveCallback
 from sklearn_cls._training.divergence import DivergenceError
 from sklearn_cls._training.state import restore_training_state, training_state
 
-MAGIC = b"sklearn_cls checkpoint, format 2\n"
 INTERVAL = 5.0  # minimum number of seconds between two writes
 SHARE = 0.05  # maximum fraction of the training time that is spent on writing
 IGNORED_PARAMS = {"callbacks", "class_weight", "device", "n_jobs", "verbose", "warm_start"}
-ARRAY = "sklearn_cls.ndarray"  # key of a dict that represents an array
 
 
 class Checkpoint(PassiveCallback):
     """Backs up the state of a fit to a file, and restores it when the same fit is called again.
 
     It must be the last callback, because it also stores the state of the others. It is a context
-    manager, too: at the end of the fit it deletes a file from which there is nothing to resume.
+    manager, too: at the beginning of the fit it locks and reads the file, and at the end it deletes
+    a file from which there is nothing to resume.
 
     Parameters
     ----------
@@ -53,11 +44,6 @@ class Checkpoint(PassiveCallback):
     ----------
     seed : int or None
         Seed of the fit that the file belongs to; None without a file, until the caller sets it.
-
-    Raises
-    ------
-    ValueError
-        If the file belongs to another fit, or is not a checkpoint.
     """
 
     def __init__(self, path=None, fingerprint=None):
@@ -68,28 +54,59 @@ class Checkpoint(PassiveCallback):
         self.n_epochs = None
         self.next_write = 0.0
         self.is_failing = self.is_interrupted = False
-        if path is not None and os.path.exists(path):
-            self.saved = read_checkpoint(path)
-            check_fingerprint(path, self.saved["fingerprint"], fingerprint)
-            self.seed = self.saved["seed"]
+        self.file = None if path is None else CheckpointFile(path)
+
+    def __enter__(self):
+        """Lock and read the file, if there is one; return the checkpoint.
+
+        Raises
+        ------
+        ValueError
+            If the file belongs to another fit, or is not a checkpoint.
+        OSError
+            If it cannot be read, or another fit has locked it.
+        """
+        if self.file is None:
+            return self
+        try:
+            if self.file.open():
+                self.saved = check_state(self.path, self.file.read())
+                check_fingerprint(self.path, self.saved["fingerprint"], self.fingerprint)
+                self.seed = self.saved["seed"]
+        except BaseException:
+            self.file.close()
+            raise
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        """Delete the file if the fit is finished, has no finished epoch, or has diverged."""
+        if self.file is None:
+            return
+        is_finished = kind is None and not self.is_interrupted
+        has_diverged = kind is not None and issubclass(kind, DivergenceError)
+        try:
+            if self.n_epochs == 0 or (self.n_epochs and (is_finished or has_diverged)):
+                with suppress(OSError):
+                    self.file.remove()
+        finally:
+            self.file.close()
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Restore the state from the file, or write the first checkpoint now.
 
         Writing it now makes an invalid path raise before training.
         """
-        if self.path is None or net.stop_requested:
+        if self.file is None or net.stop_requested:
             return
         if self.saved is None:
             self.write(net)
         else:
-            restore_training_state(net, self.saved["net"])
-            self.restore_callbacks(net, self.saved["callbacks"])
+            self.restore(net)
             self.n_epochs, self.saved = len(net.history), None
 
     def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
         """Write the file, unless it was written recently or training is about to stop."""
-        if self.path is None or net.stop_requested or time.monotonic() < self.next_write:
+        if self.file is None or net.stop_requested or time.monotonic() < self.next_write:
             return
         try:
             self.write(net)
@@ -124,32 +141,23 @@ class Checkpoint(PassiveCallback):
             "net": to_storable(net_state),
             "callbacks": {callback_key(item): callback_state(item[1]) for item in net.callbacks_},
         }
-        write_checkpoint(self.path, state)
+        self.file.write(state)
         self.n_epochs, end = len(net.history), time.monotonic()
         self.next_write = end + max(INTERVAL, (end - start) / SHARE)
 
-    def restore_callbacks(self, net, states):
-        """Set the stored attributes of the callbacks."""
-        for item in net.callbacks_:
-            for name, (kind, value) in states.get(callback_key(item), {}).items():
-                if kind == "state_dict":
-                    getattr(item[1], name).load_state_dict(value)
-                else:
-                    setattr(item[1], name, value)
-
-    def __enter__(self):
-        """Return the checkpoint."""
-        return self
-
-    def __exit__(self, kind, error, traceback):
-        """Delete the file if the fit is finished, has no finished epoch, or has diverged."""
-        if self.n_epochs is None:
-            return
-        is_finished = kind is None and not self.is_interrupted
-        has_diverged = kind is not None and issubclass(kind, DivergenceError)
-        if is_finished or has_diverged or self.n_epochs == 0:
-            with suppress(OSError):
-                os.remove(self.path)
+    def restore(self, net):
+        """Restore the net and the attributes of its callbacks from the file."""
+        try:
+            restore_training_state(net, self.saved["net"])
+            for item in net.callbacks_:
+                restore_callback(item[1], self.saved["callbacks"].get(callback_key(item), {}))
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise FileError(
+                f"checkpoint={self.path!r} cannot be restored ({error!r}); delete it to start a "
+                "new fit."
+            ) from error
 
 
 def open_checkpoint(path, estimator, data, classes, device, warm_start_net):
@@ -163,37 +171,20 @@ def open_checkpoint(path, estimator, data, classes, device, warm_start_net):
     return Checkpoint(path, fingerprint)
 
 
-def write_checkpoint(path, state):
-    """Write `state` to a file."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    payload = buffer.getvalue()
-    write_atomically(path, MAGIC + hashlib.sha256(payload).digest() + payload, PRIVATE)
-
-
-def read_checkpoint(path):
-    """Return the state that `write_checkpoint` wrote, without running any code in the file."""
-    with open_regular(path) as file:
-        content = file.read(len(MAGIC))
-        if content != MAGIC:
-            raise FileError(
-                f"checkpoint={path!r} is not a checkpoint of format 2; delete it, or choose "
-                "another path."
-            )
-        digest, payload = file.read(hashlib.sha256().digest_size), file.read()
-    if hashlib.sha256(payload).digest() != digest:
+def check_state(path, state):
+    """Return the state in the file `path`; raise FileError if no fit has written it."""
+    parts = {"fingerprint": dict, "seed": int, "net": dict, "callbacks": dict}
+    if (
+        not isinstance(state, dict)
+        or state.keys() != parts.keys()
+        or not all(isinstance(state[name], kind) for name, kind in parts.items())
+        or not 0 <= state["seed"] < 2**32
+    ):
         raise FileError(
-            f"checkpoint={path!r} is damaged: its SHA-256 digest does not match its content; "
-            "delete it to start a new fit."
+            f"checkpoint={path!r} does not have the content of a checkpoint; delete it to start a "
+            "new fit."
         )
-    try:
-        state = torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
-    except (EOFError, RuntimeError, UnpicklingError):
-        # The message of torch is left out: it advises running the code in the file.
-        raise FileError(
-            f"checkpoint={path!r} cannot be read as a checkpoint; delete it to start a new fit."
-        ) from None
-    return from_storable(state)
+    return state
 
 
 def fit_fingerprint(estimator, data, classes, device, warm_start_net):
@@ -269,51 +260,12 @@ def callback_state(callback):
     return storable_items(state)
 
 
-def storable_items(mapping):
-    """Return the items of `mapping` that `to_storable` accepts."""
-    items = {}
-    for key, value in mapping.items():
-        with suppress(TypeError):
-            items[key] = to_storable(value)
-    return items
-
-
-def to_storable(value):
-    """Return `value` in types that `torch.load(weights_only=True)` accepts.
-
-    Subclasses, such as NumPy scalars and members of enumerations, become the plain Python type;
-    arrays become tensors that `from_storable` recognizes.
-
-    Raises
-    ------
-    TypeError
-        For any type except None, numbers, text, tensors, numeric arrays, and dicts, lists and
-        tuples of them.
-    """
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or type(value) is torch.Tensor:
-        return value
-    for plain in (bool, int, float, str):  # bool first, because it is a subclass of int
-        if isinstance(value, plain):
-            return plain(value)
-    if isinstance(value, torch.Tensor):
-        return value.detach().as_subclass(torch.Tensor)
-    if isinstance(value, np.ndarray):
-        return {ARRAY: torch.from_numpy(value.copy())}
-    if isinstance(value, dict):
-        return {to_storable(k): to_storable(v) for k, v in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(map(to_storable, value))
-    raise TypeError(f"{type(value).__name__} cannot be stored in a checkpoint.")
-
-
-def from_storable(value):
-    """Return the inverse of `to_storable`."""
-    if isinstance(value, dict):
-        if value.keys() == {ARRAY}:
-            return value[ARRAY].numpy()
-        return {k: from_storable(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(map(from_storable, value))
-    return value
+def restore_callback(callback, state):
+    """Set the attributes that `callback_state` returned."""
+    for name, (kind, value) in state.items():
+        if name.startswith("__") or not name.endswith("_"):
+            raise ValueError(f"{name!r} is not an attribute that training sets")
+        if kind == "state_dict":
+            getattr(callback, name).load_state_dict(value)
+        else:
+            setattr(callback, name, value)

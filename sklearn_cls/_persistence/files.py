@@ -96,9 +96,7 @@ def resolve_links(path):
 
 def write_atomically(path, data, mode=PUBLIC):
     """Write the bytes `data` to the file `path`, see `replace_file`."""
-    file = replace_file(path, data, mode)
-    with suppress(OSError):  # the bytes are on disk already
-        file.close()
+    unlock(replace_file(path, data, mode))
 
 
 def replace_file(path, data, mode=PUBLIC, *, must_be_new=False):
@@ -162,6 +160,15 @@ def lock(file):
         raise
     except OSError:
         pass
+
+
+def unlock(file):
+    """Unlock and close a file; closing is not enough if a forked process has the file, too."""
+    with suppress(OSError, ValueError):  # ValueError if it is closed
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_UN)
+    with suppress(OSError):
+        file.close()
 
 
 def is_at(path, status):

@@ -1,11 +1,15 @@
 """The state of a net, kept to resume training, to warm-start another fit, or to pickle it."""
 
+from numbers import Real
+
+import torch
 from skorch.history import History
 
 from sklearn_cls._network.dropout import generators
 from sklearn_cls._training.history import is_finished
 
 OPTIMIZER = ("optimizer_", "schedule_")
+RECORDED = ("epoch", "train_loss", "lr", "dur")  # of every finished epoch
 
 
 def training_state(net):
@@ -27,6 +31,7 @@ def training_state(net):
 
 def restore_training_state(net, state):
     """Restore what `training_state` returned into a net that is about to train."""
+    check_training_state(net, state)
     net.module_.load_state_dict(state["module"])
     net.optimizer_.load_state_dict(state["optimizer"])
     net.schedule_.load_state_dict(state["schedule"])
@@ -36,6 +41,49 @@ def restore_training_state(net, state):
     net.n_micro_batches = state["n_micro_batches"]
     net.n_epochs_trained = state["n_epochs_trained"]
     net.history.extend({**epoch, "batches": []} for epoch in state["history"])
+
+
+def check_training_state(net, state):
+    """Raise ValueError unless `state` can be one that `training_state` returned for `net`."""
+    expected = training_state(net)
+    check_structure({**state, "history": []}, {**expected, "history": []}, "state")
+    parameters = [p for group in net.optimizer_.param_groups for p in group["params"]]
+    for i, moments in state["optimizer"]["state"].items():
+        if i not in range(len(parameters)):
+            raise ValueError(f"the optimizer has {len(parameters)} parameters, but not {i!r}")
+        moment = parameters[i].detach()
+        like = {"step": torch.zeros(()), "exp_avg": moment, "exp_avg_sq": moment}
+        check_structure(moments, like, f"moments[{i}]")
+    if state["n_micro_batches"] < 1 or state["n_epochs_trained"] < 0:
+        raise ValueError("a number of epochs or micro-batches is negative or 0")
+    for epoch in state["history"]:
+        check_structure(epoch, dict.fromkeys(RECORDED, 0), "history")
+
+
+def check_structure(value, expected, name):
+    """Raise ValueError unless `value` has the keys, lengths, shapes and types of `expected`.
+
+    Tensors must be finite, and a dict may have more keys.
+    """
+    children = ()
+    if isinstance(expected, dict):
+        is_similar = isinstance(value, dict) and expected.keys() <= value.keys()
+        children = expected.items()
+    elif isinstance(expected, list | tuple):
+        is_similar = isinstance(value, list | tuple) and len(value) == len(expected)
+        children = enumerate(expected)
+    elif isinstance(expected, torch.Tensor):
+        is_similar = (
+            isinstance(value, torch.Tensor)
+            and (value.shape, value.dtype) == (expected.shape, expected.dtype)
+            and bool(value.isfinite().all())
+        )
+    else:
+        is_similar = isinstance(value, Real if isinstance(expected, Real) else type(expected))
+    if not is_similar:
+        raise ValueError(f"{name} does not match the network")
+    for key, child in children:
+        check_structure(value[key], child, f"{name}[{key!r}]")
 
 
 def strip_training_state(net, *, keep_optimizer=False):
