@@ -42,9 +42,11 @@ kills: .venv/ready
 long: .venv/ready
 	$(RUN) -m tests.run_long
 
-# Predict in eight threads at the same time, and compare with predictions made one by one.
+# Predict in eight threads at the same time, and compare with predictions made one by one; then do
+# so while other threads refit, save, load, pickle and copy the estimator.
 together: .venv/ready
 	$(RUN) -m tests.predict_together
+	$(RUN) -m tests.refit_together
 
 # Check the code style, the formatting and the imports between packages.
 lint: .venv/ready

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ import torch
 
 from sklearn_cls._data.warning_filters import FILTERS_LOCK
 from sklearn_cls._network.encoder import CLSEncoder
-from tests import predict_together
+from tests import predict_together, refit_together
 from tests.helpers import Hook, bumps, small
 
 ROOT = Path(__file__).parent.parent
@@ -27,6 +28,16 @@ def test_predictions_in_eight_threads_equal_those_made_one_at_a_time(capsys, mon
     monkeypatch.setattr(sys, "argv", ["predict_together", "--predictions", "300"])
     assert predict_together.main() == 0
     assert "300 of 300 predictions are equal" in capsys.readouterr().out
+
+
+def test_every_answer_file_and_copy_is_of_one_model_while_another_thread_refits(
+    capsys, monkeypatch
+):
+    monkeypatch.setattr(sys, "argv", ["refit_together", "--predictions", "200", "--refits", "3"])
+    assert refit_together.main() == 0
+    counts = re.findall(r"(\d+) of (\d+) (\w+) are", capsys.readouterr().out)
+    assert {what for _, _, what in counts} == {"predictions", "refits", "files", "copies", "clones"}
+    assert all(n_whole == n for n_whole, n, _ in counts)
 
 
 def test_fits_in_four_threads_equal_those_made_one_at_a_time(data):
