@@ -237,9 +237,9 @@ def test_batches_from_the_device_cache_equal_those_padded_one_at_a_time(lengths,
 
     one_at_a_time = batches()
     free_memory(monkeypatch, 4 * 4 * 7 * max(lengths))
-    monkeypatch.setattr(
-        "sklearn_cls._data.batches.padded_batch", lambda *args: pytest.fail("padded")
-    )
+    cache = Batches(data, 3, CPU).device_cache
+    monkeypatch.setattr(Batches, "device_cache", cache)
+    monkeypatch.setattr(Sequences, "pad", lambda *args: pytest.fail("padded"))
     for (inputs, y), (cached, y_cached) in zip(one_at_a_time, batches(), strict=True):
         assert y.tolist() == y_cached.tolist()
         assert inputs.keys() == cached.keys()
@@ -250,10 +250,24 @@ def test_batches_from_the_device_cache_equal_those_padded_one_at_a_time(lengths,
 def test_the_device_cache_takes_at_most_a_quarter_of_the_free_memory(monkeypatch):
     sequences = read_sequences([np.ones((n, 2)) for n in (5, 5, 2)])
     data = SequenceDataset.unlabeled(sequences)
-    n_bytes = 4 * 3 * 5 * 2  # float32, 3 sequences, padded to 5 steps, 2 features
+    n_bytes = 4 * 12 * 2  # float32, 12 steps, 2 features
     free_memory(monkeypatch, 4 * n_bytes)
     batches = Batches(data, 2, CPU)
-    assert batches.device_cache.shape == (3, 5, 2)
+    assert batches.device_cache.steps.shape == (12, 2)
     assert batches.device_cache is batches.device_cache  # The cache is filled only once.
     free_memory(monkeypatch, 4 * n_bytes - 1)
     assert Batches(data, 2, CPU).device_cache is None
+
+
+def test_the_lengths_of_all_sequences_are_read_as_often_with_many_batches_as_with_few(monkeypatch):
+    free_memory(monkeypatch, 10**6)
+    lengths, n_reads = SequenceDataset.lengths, []
+    counted = property(lambda data: n_reads.append(1) or lengths.fget(data))
+    monkeypatch.setattr(SequenceDataset, "lengths", counted)
+
+    def count(n):
+        n_reads.clear()
+        assert len(list(Batches(dataset([4] * n), 3, CPU, np.random.default_rng(0)))) == n // 3
+        return len(n_reads)
+
+    assert count(30) == count(300)

@@ -106,7 +106,7 @@ def test_initial_weights_are_the_same_on_cuda_and_on_the_cpu(data):
 def test_training_data_are_cached_on_cuda():
     dataset = SequenceDataset.unlabeled(read_sequences(bumps()[0]))
     batches = Batches(dataset, 16, torch.device("cuda"))
-    assert batches.device_cache.device.type == "cuda"
+    assert batches.device_cache.steps.device.type == "cuda"
     inputs, y = next(iter(batches))
     assert inputs["x"].device.type == y.device.type == "cuda"
     np.testing.assert_array_equal(inputs["x"].cpu(), bumps()[0][:16])

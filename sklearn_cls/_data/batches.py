@@ -72,16 +72,51 @@ class SequenceDataset(Dataset):
     def batch(self, i, device, device_cache=None):
         """Return the items `i` as inputs and class codes.
 
-        If `device_cache` (all items, padded, on the device) is given, they are read from it.
+        If `device_cache` is given, they are read from it.
         """
         if device_cache is None:
             inputs = padded_batch(self.sequences, self.indices[i], device)
         else:
-            lengths = self.lengths[i]
-            x = device_cache[torch.from_numpy(i).to(device), : lengths.max()]
-            inputs = {"x": x, "is_padding": padding_mask(lengths, device)}
+            inputs = device_cache.padded_batch(i, self.sequences.lengths[self.indices[i]])
         inputs["sample_weight"] = torch.from_numpy(self.weights[i]).to(device)
         return inputs, torch.from_numpy(self.y[i]).to(device)
+
+
+class DeviceCache:
+    """The steps of all items of a dataset on its training device, without padding.
+
+    They are copied in batches of `batch_size`.
+    """
+
+    def __init__(self, dataset, batch_size, device):
+        lengths = dataset.lengths
+        ends = lengths.cumsum()
+        self.starts = torch.from_numpy(ends - lengths).to(device)  # (n,)
+        shape = (int(ends[-1]), dataset.sequences.n_features)
+        self.steps = torch.empty(shape, dtype=torch.float32, device=device)
+        order = np.argsort(lengths, kind="stable")
+        for i in np.array_split(order, -(-len(order) // batch_size)):
+            x, is_padding = padded_batch(dataset.sequences, dataset.indices[i], device).values()
+            rows = self.rows(i, x.shape[1])
+            if is_padding is not None:
+                x, rows = x[~is_padding], rows[~is_padding]
+            self.steps[rows] = x
+
+    def rows(self, i, n_steps):
+        """Return the indices of the first `n_steps` steps of the items `i`, (B, T).
+
+        Those of steps after the end of an item are of other items, or too large.
+        """
+        starts = self.starts[torch.from_numpy(i).to(self.starts.device)]
+        return starts.unsqueeze(1) + torch.arange(n_steps, device=starts.device)
+
+    def padded_batch(self, i, lengths):
+        """Return what `padded_batch` returns for the items `i`, which have some `lengths`."""
+        rows = self.rows(i, int(lengths.max())).clamp(max=len(self.steps) - 1)
+        x, is_padding = self.steps[rows], padding_mask(lengths, rows.device)
+        if is_padding is not None:
+            x = x.masked_fill(is_padding.unsqueeze(-1), torch.nan)
+        return {"x": x, "is_padding": is_padding}
 
 
 @dataclass
@@ -141,18 +176,11 @@ class Batches:
 
     @cached_property
     def device_cache(self):
-        """All sequences padded on the GPU, (n, T, F), or None if they take too much memory."""
-        n, n_steps = len(self.dataset), self.dataset.lengths.max()
-        sequences = self.dataset.sequences
-        n_bytes = 4 * n * n_steps * sequences.n_features
+        """The sequences on the GPU as a `DeviceCache`, or None if they take too much memory."""
+        n_bytes = 4 * int(self.dataset.lengths.sum()) * self.dataset.sequences.n_features
         if n_bytes > MAX_CACHE_FRACTION * free_memory(self.device):
             return None
-        shape = (n, n_steps, sequences.n_features)
-        cache = torch.full(shape, torch.nan, dtype=torch.float32, device=self.device)
-        for i in np.array_split(np.arange(n), len(self)):
-            x = torch.from_numpy(sequences.pad(self.dataset.indices[i]))
-            cache[i[0] : i[-1] + 1, : x.shape[1]] = x.to(self.device)
-        return cache
+        return DeviceCache(self.dataset, self.batch_size, self.device)
 
     def state_dict(self):
         """Return the states of the random number generators."""
