@@ -612,8 +612,8 @@ class CLSTransformerClassifier(
         TypeError
             If a class label or a parameter cannot be saved without pickle.
         ValueError
-            If a parameter has been set to a value that `fit` would reject with `warm_start=True`,
-            or if the names of classes and features take more than 16 MB.
+            If a parameter has been set to an invalid value, or if the names of classes and features
+            take more than 16 MB.
 
         Warns
         -----

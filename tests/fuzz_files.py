@@ -26,6 +26,7 @@ import torch
 from sklearn.base import clone
 
 from sklearn_cls import CLSTransformerClassifier
+from sklearn_cls._training.auto import ARCHITECTURE
 from tests.golden_files import FOLDER as GOLDEN
 from tests.helpers import bumps, small
 from tests.mutate_files import mutated
@@ -59,6 +60,12 @@ def calls(clf, X, y, path):
         copy = pickle.loads(pickle.dumps(clf)).set_params(warm_start=True, max_epochs=1)
         copy.fit(X, y).predict_proba(X)
 
+    def fit_from_scratch():
+        # The size of another network is that of its parameters, not that of the file.
+        network = clf.net_.get_params_for("module")
+        params = {name: network[name] for name in (*ARCHITECTURE, "patch_size")}
+        clone(clf).set_params(max_epochs=1, **params).fit(X, y)
+
     def reload():
         clf.save(path)
         again = CLSTransformerClassifier.load(path)
@@ -81,7 +88,7 @@ def calls(clf, X, y, path):
         "save": reload,
         "partial_fit": lambda: pickle.loads(pickle.dumps(clf)).partial_fit(X, y),
         "fit": refit,
-        "fit from scratch": lambda: clone(clf).set_params(max_epochs=1).fit(X, y),
+        "fit from scratch": fit_from_scratch,
     }
 
 
@@ -142,7 +149,7 @@ def use_estimator(clf, path, before):
         except BaseException as error:
             return f"{name} raises {error!r:.150}", False
         else:
-            if name in ("predict_proba", "transform") and not np.isfinite(result).all():
+            if name in ("predict_proba", "transform") and not np.isfinite(np.asarray(result)).all():
                 return f"is loaded, but {name} is not finite", False
         if time.process_time() - start > MAX_CPU_SECONDS:
             return f"{name} takes {time.process_time() - start:.0f} s", False
@@ -168,7 +175,11 @@ def work(first, last, step, folder):
     limit = pages * resource.getpagesize() + MAX_MEMORY
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     for seed in range(first, last, step):
-        kind, content = mutated(seed, originals)
+        given = Path(folder) / f"{seed}.content"
+        if given.exists():
+            kind, content = "given", given.read_bytes()
+        else:
+            kind, content = mutated(seed, originals)
         path.write_bytes(content)
         print(json.dumps(["start", seed, kind]), file=output, flush=True)
         try:
@@ -229,22 +240,33 @@ class Worker:
             self.process = None
 
 
-def fuzz(n_mutations, n_workers=1, first=0, originals=None):
+def fuzz(n_mutations, n_workers=1, first=0):
     """Return [(number, kind of mutation, what happened, whether it may happen)] of mutations."""
     with tempfile.TemporaryDirectory() as folder:
-        for i, content in enumerate(originals or original_files(folder)):
-            (Path(folder) / f"{i}.original").write_bytes(content)
-        workers = [
-            Worker(first + i, first + n_mutations, n_workers, folder) for i in range(n_workers)
-        ]
-        while running := [worker for worker in workers if worker.process]:
-            outputs = {worker.process.stdout: worker for worker in running}
-            ready, _, _ = select.select(list(outputs), [], [], 1.0)
-            for output in ready:
-                outputs[output].read()
-            for worker in running:
-                if worker.process and time.monotonic() - worker.seen > MAX_SECONDS:
-                    worker.stop()
+        return run(folder, first, first + n_mutations, n_workers)
+
+
+def use_files(contents):
+    """Return [(number, "given", what happened, whether it may happen)] of the bytes of files."""
+    with tempfile.TemporaryDirectory() as folder:
+        for i, content in enumerate(contents):
+            (Path(folder) / f"{i}.content").write_bytes(content)
+        return run(folder, 0, len(contents), 1)
+
+
+def run(folder, first, last, n_workers):
+    """Return the sorted results of all worker processes."""
+    for i, content in enumerate(original_files(folder)):
+        (Path(folder) / f"{i}.original").write_bytes(content)
+    workers = [Worker(first + i, last, n_workers, folder) for i in range(n_workers)]
+    while running := [worker for worker in workers if worker.process]:
+        outputs = {worker.process.stdout: worker for worker in running}
+        ready, _, _ = select.select(list(outputs), [], [], 1.0)
+        for output in ready:
+            outputs[output].read()
+        for worker in running:
+            if worker.process and time.monotonic() - worker.seen > MAX_SECONDS:
+                worker.stop()
     return sorted(result for worker in workers for result in worker.results)
 
 

@@ -8,7 +8,7 @@
 import warnings
 
 from sklearn_cls._persistence.tensor_file import FileError
-from sklearn_cls._training.auto import ARCHITECTURE, WARMUP_FRACTION
+from sklearn_cls._training.auto import WARMUP_FRACTION
 from sklearn_cls._version import __version__
 
 
@@ -22,12 +22,7 @@ def upgrade(document, path):
 
 def from_format_2(document):
     """Return the document of a file of format 2 as one of format 3."""
-    parameters, network = dict(document["parameters"]), document["network"]
-    parameters.pop("n_jobs")
-    # These may have been changed after the fit, to values that the network does not have.
-    parameters.update({name: network[name] for name in ARCHITECTURE})
-    if parameters["patch_size"] != "auto":
-        parameters["patch_size"] = network["patch_size"]
+    parameters = {name: value for name, value in document["parameters"].items() if name != "n_jobs"}
     return {**document, "parameters": parameters}
 
 
