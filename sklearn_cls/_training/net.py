@@ -28,6 +28,7 @@ from sklearn_cls._training.auto import auto_n_threads
 from sklearn_cls._training.callbacks import PassiveCallback, StopTraining
 from sklearn_cls._training.divergence import check_losses, check_weights
 from sklearn_cls._training.history import is_finished
+from sklearn_cls._training.interrupts import is_stop_request
 from sklearn_cls._training.micro_batches import run_in_micro_batches
 from sklearn_cls._training.optimizer import adamw, cosine_schedule
 from sklearn_cls._training.state import pickle_state, strip_training_state
@@ -237,10 +238,10 @@ class Net(NeuralNetClassifier):
                 getattr(callback, method_name)(self, **cb_kwargs)
             except StopTraining:
                 self.stop_requested = True
-            except KeyboardInterrupt:
-                if isinstance(callback, PASSIVE):  # the user's Ctrl-C
+            except KeyboardInterrupt as error:
+                # skorch's callbacks ask to stop by raising KeyboardInterrupt, as Ctrl-C does.
+                if isinstance(callback, PASSIVE) or not is_stop_request(error):
                     raise
-                # skorch's callbacks ask to stop by raising KeyboardInterrupt.
                 self.stop_requested = True
         if self.stop_requested:
             raise StopTraining
