@@ -152,10 +152,105 @@ def test_values_that_callbacks_recorded_are_restored_with_their_types(data, tmp_
     assert all(loaded.history_[name] == clf.history_[name] for name in ("epoch", "lr", "dur"))
 
 
-def test_a_history_of_80000_epochs_is_saved(fitted, tmp_path):
+def with_model(fitted, **changes):
+    """Return a copy of an estimator that has learned something else."""
     clf = pickle.loads(pickle.dumps(fitted))
-    history = {name: values * 10_000 for name, values in clf.history_.items()}
-    clf._fitted = dataclasses.replace(clf._fitted, history=history)
+    clf._fitted = dataclasses.replace(clf._fitted, **changes)
+    return clf
+
+
+def nested(depth):
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+ODD = {
+    "object": object(),
+    "array": np.arange(3),
+    "set": {1, 2},
+    "numbers as keys": {1: 2},
+    "circular": (circular := [], circular.append(circular))[0],
+    "deep": nested(10_000),
+    "digits": 10**5000,
+    "NumPy inside": [np.int64(1)],
+    "huge": {str(i): object() for i in range(10_000)},
+}
+
+
+def test_a_history_of_4000_epochs_with_odd_rows_is_saved_and_a_warning_names_them(fitted, tmp_path):
+    history = {name: values * 500 for name, values in fitted.history_.items()}
+    for name, value in ODD.items():
+        history[name] = [0.5] * 3999 + [value]
+    history["lr"] = [*history["lr"][:-1], "overwritten"]
+    history["large"] = [{str(i): i for i in range(100)}] * 4000
+    history["any number"] = [None, np.nan, -np.inf, 1, True, 2.5, "text", {"a": [1, (2,)]}] * 500
+    history["\ud800"] = history[0] = [1] * 4000
+    clf = with_model(fitted, history=history)
+    with pytest.warns(UserWarning, match="cannot be stored as JSON") as caught:
+        clf.save(tmp_path / "model")
+    assert [warning.filename for warning in caught] == [__file__]
+    lost = [*ODD, "lr", "\ud800", 0]
+    assert set(str(caught[0].message).split(" in ")[1].split(" that ")[0].split(", ")) == set(
+        map(repr, lost)
+    )
+    loaded = CLSTransformerClassifier.load(tmp_path / "model").history_
+    assert loaded.keys() == history.keys() - {"\ud800", 0}
+    for name in (*ODD, "lr"):
+        assert loaded[name] == [*history[name][:-1], None]
+    assert loaded["large"] == history["large"]
+    assert repr(loaded["any number"]) == repr(history["any number"]).replace("(2,)", "[2]")
+
+
+def test_thousands_of_classes_and_columns_are_saved(tmp_path):
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(6000, 30)))
+    X = X.rename(columns=lambda i: f"{i} " + "x" * 10_000)
+    y = np.array([f"class number {i}" for i in range(3000)] * 2)
+    weight = {label: 1.5 for label in y}
+    clf = small(max_epochs=1, batch_size=1000, class_weight=weight).fit(X, y)
+    loaded = save_and_load(clf, tmp_path)
+    assert np.array_equal(loaded.classes_, clf.classes_)
+    assert np.array_equal(loaded.feature_names_in_, clf.feature_names_in_)
+    assert loaded.class_weight == weight
+    assert np.array_equal(loaded.predict(X[:9]), clf.predict(X[:9]))
+
+
+def test_threads_depend_on_the_machine_and_are_not_saved(data, tmp_path):
+    loaded = save_and_load(small(max_epochs=1, n_jobs=2, verbose=0).fit(*data), tmp_path)
+    assert loaded.n_jobs is None
+
+
+def with_weight(fitted, name, value):
+    clf = pickle.loads(pickle.dumps(fitted))
+    with torch.no_grad():
+        clf.module_.state_dict()[name][..., 0] = value
+    return clf
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda clf: clf.set_params(lr=-1.0), "'lr' parameter"),
+        (lambda clf: clf.set_output(transform="spark"), "'output' parameter.*'spark'"),
+        (lambda clf: with_weight(clf, "head.weight", np.nan), "'head.weight' has a value of nan"),
+        (lambda clf: with_weight(clf, "norm.bias", 2e3), "'norm.bias' has a weight of .* 2e\\+03"),
+        (
+            lambda clf: with_model(clf, classes=np.array(["a", "b"], "U9999")),
+            "classes of dtype <U9999 take too much memory; fit with y of dtype object",
+        ),
+    ],
+)  # fmt: skip
+def test_what_could_not_be_loaded_is_not_saved(change, message, fitted, tmp_path):
+    clf = change(pickle.loads(pickle.dumps(fitted)))
+    with pytest.raises(ValueError, match=message):
+        clf.save(tmp_path / "model")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_history_of_80000_epochs_is_saved(fitted, tmp_path):
+    history = {name: values * 10_000 for name, values in fitted.history_.items()}
+    clf = with_model(fitted, history=history)
     loaded = save_and_load(clf, tmp_path)
     assert loaded.n_iter_ == 80_000
     assert loaded.history_ == clf.history_
@@ -208,8 +303,7 @@ def test_saving_an_unfitted_estimator_raises(tmp_path):
     ids=["complex", "NaN"],
 )
 def test_labels_that_cannot_be_restored_are_not_saved(labels, message, fitted, tmp_path):
-    clf = pickle.loads(pickle.dumps(fitted))
-    clf._fitted = dataclasses.replace(clf._fitted, classes=labels)
+    clf = with_model(fitted, classes=labels)
     with pytest.raises(TypeError, match=message):
         clf.save(tmp_path / "model")
     assert os.listdir(tmp_path) == []

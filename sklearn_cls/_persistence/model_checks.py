@@ -82,7 +82,6 @@ def check_model(estimator, model):
     check_consistency(SimpleNamespace(**model.net.get_params_for("module")))
     check_classes(model)
     check_features(model)
-    check_history(model.history)
     check_weights(model.module)
 
 
@@ -116,7 +115,7 @@ def check_features(model):
 
 
 def check_history(history):
-    """Raise ValueError unless each epoch has the numbers that training records."""
+    """Raise ValueError unless each epoch of a stored history has the numbers of training."""
     for name in NUMERIC_COLUMNS:
         if not all(map(is_number, history[name])):
             raise ValueError(f"history {name!r} must be numbers")

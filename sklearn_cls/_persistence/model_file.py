@@ -36,6 +36,7 @@ from sklearn_cls._persistence.model_checks import (
     NETWORK,
     NUMERIC_COLUMNS,
     TRAINING,
+    check_history,
     check_model,
     checked_document,
     is_number,
@@ -269,4 +270,5 @@ def history_from_tensors(history, tensors):
         columns[name] = column_from_tensor(tensors[COLUMN + name]) if values is None else values
         if type(columns[name]) is not list or len(columns[name]) != history["n_epochs"]:
             raise ValueError(f"history {name!r} is not a list of {history['n_epochs']} values.")
+    check_history(columns)
     return columns
