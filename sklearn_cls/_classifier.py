@@ -26,13 +26,14 @@ from sklearn_cls._compat import (
     init_callback_context,
     with_callbacks,
 )
-from sklearn_cls._data.sequences import check_sequences
+from sklearn_cls._data.scaler import fit_scaler
 from sklearn_cls._data.targets import (
     check_labels,
     check_targets,
     list_labels,
     stratified_split,
 )
+from sklearn_cls._data.validation import check_sequences
 from sklearn_cls._data.warning_filters import FILTERS_LOCK
 from sklearn_cls._network.cls_token import CLS_STRATEGIES
 from sklearn_cls._network.embedding import EMBEDDINGS
@@ -122,9 +123,10 @@ class CLSTransformerClassifier(
 
     standardize : bool, default=True
         Whether to standardize each feature by the mean and standard deviation of the training data,
-        inside the network. If, in more than a tenth of the sequences, the standard deviation of
-        some feature is below 1 % of its standard deviation over all sequences, instance-normalized
-        features are added as inputs.
+        in float64, before it is rounded to float32. If, in more than a tenth of the sequences, the
+        standard deviation of some feature is below 1 % of its standard deviation over all
+        sequences, instance-normalized features are added as inputs. With or without it, a feature
+        that does not vary in `fit` is ignored.
 
     max_epochs : int or "auto", default="auto"
         Number of passes over the training data. "auto" is the number that gives 600 updates, more
@@ -210,7 +212,7 @@ class CLSTransformerClassifier(
         Number of features per step; for a 2-D X, its number of columns, which are the steps.
 
     feature_names_in_ : ndarray of shape (n_features,)
-        Column names, if X was a data frame.
+        Column names, if X was a data frame or a list of data frames.
 
     n_iter_ : int
         Number of epochs.
@@ -416,7 +418,7 @@ class CLSTransformerClassifier(
             )
             callbacks += [("_scikit_learn", adapter), ("_checkpoint", checkpoint)]
             net = self._build_net(
-                data, train, training, classes, warm_start_net, checkpoint.seed,
+                data, train, training, classes, features, warm_start_net, checkpoint.seed,
                 device=device, callbacks=callbacks, valid=valid,
             )  # fmt: skip
             fitted = finished_model(net.train(train, self.n_jobs), classes, features)
@@ -479,8 +481,8 @@ class CLSTransformerClassifier(
             )
             training = training_params(self, len(data), one_epoch=True)
             net = self._build_net(
-                data, data, training, classes, warm_start_net, self._draw_seed(warm_start_net),
-                device=device, callbacks=callbacks,
+                data, data, training, classes, features, warm_start_net,
+                self._draw_seed(warm_start_net), device=device, callbacks=callbacks,
             )  # fmt: skip
             net.train(data, self.n_jobs)
             self._fitted = finished_model(net, classes, features, keep_optimizer=True)
@@ -711,17 +713,20 @@ class CLSTransformerClassifier(
         n_epochs = 0 if warm_start_net is None else warm_start_net.n_epochs_trained
         return draw_seed(self.random_state, n_epochs)
 
-    def _build_net(self, data, train, training, classes, warm_start_net, seed, **kwargs):
+    def _build_net(self, data, train, training, classes, features, warm_start_net, seed, **kwargs):
         """Return the net to train on `train`, a subset of `data`."""
         from sklearn_cls._training.net import build_net
 
-        mean_and_std = None
-        if self.standardize and warm_start_net is None:
-            mean_and_std = train.sequences.mean_and_std(train.indices)
+        scaler = getattr(warm_start_net, "scaler", None)
+        if scaler is None:
+            scaler = fit_scaler(
+                train.sequences, train.indices, self.standardize, features.names_per_step
+            )
         return build_net(
-            network_params(self, data, len(classes), seed, warm_start_net),
+            network_params(self, data.scaled(scaler), len(classes), seed, warm_start_net),
             training,
-            mean_and_std=mean_and_std,
+            scaler=scaler,
+            train=train.scaled(scaler),
             warm_start_net=warm_start_net,
             seed=seed,
             classes=classes,

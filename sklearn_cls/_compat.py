@@ -19,6 +19,9 @@ from sklearn.utils.validation import (
 from sklearn.utils.validation import (
     _check_sample_weight as check_sample_weight,
 )
+from sklearn.utils.validation import (
+    _get_feature_names as get_feature_names,
+)
 
 try:
     from sklearn.callback import (
@@ -90,6 +93,7 @@ __all__ = [
     "check_matplotlib_support",
     "check_sample_weight",
     "fit_context",
+    "get_feature_names",
     "init_callback_context",
     "validate_parameter_constraints",
     "with_callbacks",

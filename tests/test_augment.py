@@ -10,7 +10,7 @@ from sklearn_cls._data.augment import (
     time_warp,
 )
 from sklearn_cls._data.batches import padded_batch
-from sklearn_cls._data.sequences import read_sequences
+from sklearn_cls._data.validation import read_sequences
 
 
 def seeded(seed=0):

@@ -11,7 +11,8 @@ from sklearn_cls._data.batches import (
     prediction_batch,
     shuffled_by_length,
 )
-from sklearn_cls._data.sequences import Sequences, read_sequences
+from sklearn_cls._data.sequences import Sequences
+from sklearn_cls._data.validation import read_sequences
 
 CPU = torch.device("cpu")
 UNEQUAL = [3, 5, 2, 7, 1, 4, 6, 8, 9, 2, 3]

@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from sklearn_cls._network.embedding import (
-    MAX_INPUT,
     Convolutions,
     Embedding,
     PatchBatchNorm,
@@ -24,26 +23,10 @@ def normal(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_inputs_are_standardized():
-    embedding, x = make(), normal(4, 30, 2)
-    embedding.mean.copy_(torch.tensor([5.0, -1.0]))
-    embedding.scale.copy_(torch.tensor([3.0, 0.5]))
-    torch.testing.assert_close(embedding.standardize(x * embedding.scale + embedding.mean, None), x)
-
-
-def test_extreme_inputs_are_clipped_so_that_tokens_are_finite():
-    x = torch.tensor([1e20, -1e20, torch.inf, 1.0]).view(1, 4, 1).expand(1, 4, 2)
-    clipped = make().standardize(x, None)[0, :, 0]
-    assert clipped.tolist() == [MAX_INPUT, -MAX_INPUT, MAX_INPUT, 1]
-    for embedding in ("linear", "conv"):
-        assert make(embedding=embedding).train()(x, None)[0].isfinite().all()
-
-
 def test_a_missing_value_is_imputed_with_the_training_mean():
     embedding = make()
-    embedding.mean.fill_(7.0)
     missing, mean = torch.full((1, 4, 2), 3.0), torch.full((1, 4, 2), 3.0)
-    missing[0, 1, 0], mean[0, 1, 0] = torch.nan, 7.0
+    missing[0, 1, 0], mean[0, 1, 0] = torch.nan, 0.0
     assert torch.equal(embedding(missing, None)[0], embedding(mean, None)[0])
 
 
@@ -52,17 +35,17 @@ def test_indicators_mark_missing_values_but_not_padding():
     x[0, 1, 0] = torch.nan
     is_padding = torch.tensor([[False] * 4, [False, False, True, True]])
     x[is_padding] = torch.nan
-    inputs = make(has_missing=True).standardize(x, is_padding)
+    inputs = make(has_missing=True).inputs(x, is_padding)
     expected = torch.zeros(2, 4, 4)
     expected[0, 1, 2] = 1
     assert torch.equal(inputs, expected)
-    assert torch.equal(make(has_missing=True).standardize(x[:1], None), expected[:1])
+    assert torch.equal(make(has_missing=True).inputs(x[:1], None), expected[:1])
     assert not torch.allclose(*make(has_missing=True)(torch.stack([x[0], 0 * x[1]]), None)[0])
 
 
 def test_instance_normalized_features_are_added_to_the_inputs():
     x = normal(3, 50, 2)
-    inputs = make(use_instance_norm=True, has_missing=True).standardize(x, None)
+    inputs = make(use_instance_norm=True, has_missing=True).inputs(x, None)
     assert torch.equal(inputs[..., :2], x)
     assert torch.equal(inputs[..., 2:4], instance_norm(x, x.isnan()))
     assert (inputs[..., 4:] == 0).all()
@@ -94,9 +77,30 @@ def test_instance_norm_of_a_constant_sequence_is_exactly_0(value, n_steps):
     assert (instance_norm(padded, padded.isnan()) == 0).all()
 
 
-def test_rounding_errors_are_not_amplified_by_instance_norm():
+def test_instance_norm_of_a_sequence_that_varies_by_rounding_is_exactly_0():
     x = 1 + 1e-7 * normal(1, 50, 2)  # varies in the last bit of float32
-    assert instance_norm(x, x.isnan()).abs().max() < 0.5
+    assert (instance_norm(x, x.isnan()) == 0).all()
+
+
+@pytest.mark.parametrize("n_steps", [1, 2, 3, 5, 8, 30, 200])
+@pytest.mark.parametrize(("embedding", "patch_size"), [("linear", 4), ("conv", 1), ("conv", 4)])
+def test_weights_that_no_training_data_reach_are_0_and_stay_0(embedding, patch_size, n_steps):
+    layer = make(
+        embedding=embedding, patch_size=patch_size, has_missing=True, positions="learned",
+        max_tokens=300,
+    )  # fmt: skip
+    before = {name: value.clone() for name, value in layer.named_parameters()}
+    layer.zero_unreached_weights(torch.tensor([True, True, False, True]), n_steps)
+    x = normal(64, n_steps, 2)
+    x[..., 1] = x[..., 1].masked_fill(normal(64, n_steps, seed=1) > 0, torch.nan)
+    layer.train()(x, None)[0].square().sum().backward()
+    for name, value in layer.named_parameters():
+        if value.ndim < 2 or (embedding == "conv" and name == "project.weight"):
+            continue
+        is_reached = value.grad != 0
+        assert is_reached.any()
+        assert (value[~is_reached] == 0).all()
+        assert torch.equal(value[is_reached], before[name][is_reached])
 
 
 @pytest.mark.parametrize(("n_steps", "n_tokens"), [(1, 1), (3, 1), (4, 2), (6, 2), (7, 3)])

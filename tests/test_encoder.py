@@ -313,13 +313,13 @@ def test_defaults_match_the_classifier():
         assert ours[name].default == public[name].default, name
     encoder = CLSEncoder(n_features=3, n_classes=4)
     assert encoder.embedding.patch_size == 1
-    assert encoder.embedding.standardize(batch()[0], None).shape == (5, 11, 3)
+    assert encoder.embedding.inputs(batch()[0], None).shape == (5, 11, 3)
 
 
 def test_the_names_of_the_weights_match_saved_models():
     norms = [f"embedding.convolutions.norms.{i}" for i in range(2)]
     block = ["norm1", "norm2", "qkv", "out", "up", "down"]
-    expected = {"embedding.mean", "embedding.scale", "embedding.position", "token.value"}
+    expected = {"embedding.position", "token.value"}
     expected |= {f"embedding.convolutions.convs.{i}.weight" for i in range(2)}
     for name in ("running_mean", "running_var", "num_batches_tracked"):
         expected |= {f"{norm}.{name}" for norm in norms}

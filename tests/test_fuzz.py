@@ -503,7 +503,7 @@ def fitted():
 def test_a_prediction_is_consistent_or_its_error_names_x(fitted, data):
     clf = data.draw(st.sampled_from(fitted))
     is_invalid = data.draw(st.sampled_from([False, False, True]))
-    n_features = len(clf.module_.embedding.mean)
+    n_features = len(clf.net_.scaler.mean)
     X, as_list = data.draw(
         sequences(st.integers(1, 5), is_invalid=is_invalid, n_features=n_features)
     )

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sklearn_cls._data.batches import Batches, SequenceDataset
-from sklearn_cls._data.sequences import read_sequences
+from sklearn_cls._data.validation import read_sequences
 from sklearn_cls._persistence import checkpoint
 from tests.helpers import Hook, bumps, small
 

@@ -3,13 +3,13 @@ import pandas as pd
 import pytest
 
 from sklearn_cls._data.batches import SequenceDataset
-from sklearn_cls._data.sequences import read_sequences
 from sklearn_cls._data.targets import (
     check_labels,
     check_targets,
     class_weights,
     stratified_split,
 )
+from sklearn_cls._data.validation import read_sequences
 from tests.helpers import small
 
 SIX = np.array([0, 1, 0, 1, 1, 1])
@@ -140,7 +140,7 @@ OTHERS = np.array([f"another {label}" for label in LABELS])
 
 
 def continue_with_other_classes():
-    X = np.zeros((500, 2, 1))
+    X = np.arange(1000.0).reshape(500, 2, 1)
     clf = small(max_epochs=1).partial_fit(X, LABELS, classes=LABELS)
     clf.partial_fit(X, LABELS, classes=OTHERS)
 

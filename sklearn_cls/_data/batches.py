@@ -8,7 +8,7 @@ Shapes: n or B sequences, T steps, F features.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -68,6 +68,10 @@ class SequenceDataset(Dataset):
     def take(self, i):
         """Return the dataset of the items `i`."""
         return SequenceDataset(self.sequences, self.indices[i], self.y[i], self.weights[i])
+
+    def scaled(self, scaler):
+        """Return the dataset with sequences that `scaler` standardizes."""
+        return replace(self, sequences=replace(self.sequences, scaler=scaler))
 
     def batch(self, i, device, device_cache=None):
         """Return the items `i` as inputs and class codes.

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from sklearn_cls._compat import check_feature_names
+from sklearn_cls._compat import check_feature_names, get_feature_names
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Features:
     n_features_in : int
         Number of features F; of a 2-D X, the number of its columns, which are the steps.
     feature_names_in : ndarray of str or None
-        Column names, if X was a data frame.
+        Column names, if X was a data frame or a list of them.
     fitted_on_2d : bool
         Whether X was a 2-D array or a data frame, whose sequences have one feature.
     """
@@ -31,6 +31,11 @@ class Features:
     def n_features(self):
         """Number of features F."""
         return 1 if self.fitted_on_2d else self.n_features_in
+
+    @property
+    def names_per_step(self):
+        """Names of the features of a step, or None."""
+        return None if self.fitted_on_2d else self.feature_names_in
 
 
 def check_n_features(n_features, expected, estimator):
@@ -49,6 +54,33 @@ def column_names(X, estimator, features):
         known.feature_names_in_ = features.feature_names_in
     check_feature_names(known, X, reset=features is None)
     return getattr(known, "feature_names_in_", None)
+
+
+def column_names_of_items(X, estimator, features):
+    """Return the column names of the data frames in a list, or None; compare them as above.
+
+    All frames must have the same columns in the same order. A 3-D array has no names.
+    """
+    frames = {}  # one frame (or None) and its number for each distinct list of names
+    if not isinstance(X, np.ndarray) or X.dtype == object:
+        for i, x in enumerate(X):
+            names = None if isinstance(x, np.ndarray | list) else get_feature_names(x)
+            names = None if names is None else tuple(names)
+            frames.setdefault(names, (i, None if names is None else x))
+    if features is None and len(frames) > 1:
+        (names, _), (other, (i, _)), *_ = frames.items()
+        raise ValueError(
+            f"X[{i}] has the feature names {other and list(other)}, but X[0] has "
+            f"{names and list(names)}; all sequences need the same columns in the same order."
+        )
+    if not frames or (features is not None and features.fitted_on_2d):
+        return column_names(None, estimator, features)  # The columns of `fit` are steps.
+    for i, frame in frames.values():
+        try:
+            names = column_names(frame, estimator, features)
+        except ValueError as error:
+            raise ValueError(f"X[{i}]: {error}") from error
+    return names
 
 
 @lru_cache

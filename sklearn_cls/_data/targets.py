@@ -15,7 +15,8 @@ from sklearn.utils.validation import assert_all_finite, check_consistent_length,
 
 from sklearn_cls._compat import check_sample_weight
 from sklearn_cls._data.batches import SequenceDataset
-from sklearn_cls._data.sequences import FLOAT32, errors_name_argument, reject_masked
+from sklearn_cls._data.sequences import FLOAT32
+from sklearn_cls._data.validation import errors_name_argument, reject_masked
 from sklearn_cls._data.warning_filters import FILTERS_LOCK
 
 FEW_LABELS = Repr()  # shows the first labels of a list, so that messages stay short

@@ -3,10 +3,10 @@
 Shapes: B sequences, T steps, N tokens, F features, C channels of the input, P steps per patch,
 D `d_model`.
 
-Design choices: missing values are imputed with the training mean, and indicators of them are added
-if the training data had any; a token is a patch of steps [1], projected linearly or by two
-convolutions of which the first is strided [2]; padding is zero in every layer, so that a padded
-sequence and an unpadded one give the same tokens.
+Design choices: the inputs are standardized, missing values are imputed with the training mean, and
+indicators of them are added if the training data had any; a token is a patch of steps [1],
+projected linearly or by two convolutions of which the first is strided [2]; padding is zero in
+every layer, so that a padded sequence and an unpadded one give the same tokens.
 
 [1] Nie et al., A Time Series is Worth 64 Words, ICLR 2023.
 [2] Wang et al., Time Series Classification from Scratch with Deep Neural Networks, IJCNN 2017.
@@ -20,12 +20,13 @@ from sklearn_cls._network.dropout import Dropout
 from sklearn_cls._network.positions import MAX_CACHED_POSITIONS, add_positions, sinusoidal_table
 
 EMBEDDINGS = ("linear", "conv")
-MAX_INPUT = 1e9  # its square, summed over a layer, is finite in float32
-MIN_STD = 1e-6  # smallest per-sequence standard deviation, relative to the global one
+MIN_STD = 1e-6  # relative to the global one; below it, a sequence varies by rounding only
 
 
 class Embedding(nn.Module):
     """Embeds padded sequences (B, T, F), with NaN for missing values, as tokens (B, N, D).
+
+    The sequences are standardized, so that 0 is the training mean.
 
     Parameters
     ----------
@@ -56,8 +57,6 @@ class Embedding(nn.Module):
         super().__init__()
         self.d_model, self.patch_size, self.positions = d_model, patch_size, positions
         self.has_missing, self.use_instance_norm = has_missing, use_instance_norm
-        self.register_buffer("mean", torch.zeros(n_features))  # of the training data
-        self.register_buffer("scale", torch.ones(n_features))  # standard deviation
         n_inputs = (1 + has_missing + use_instance_norm) * n_features  # C
         if embedding == "conv":
             self.convolutions = Convolutions(n_inputs, d_model, patch_size)
@@ -76,7 +75,7 @@ class Embedding(nn.Module):
 
     def forward(self, x, is_padding):
         """Return tokens (B, N, D) and which of them are padding, (B, N) or None."""
-        x = self.standardize(x, is_padding)  # (B, T, C)
+        x = self.inputs(x, is_padding)  # (B, T, C)
         if is_padding is not None:  # a patch is padding if its first step is
             is_padding = is_padding[:, :: self.patch_size]  # (B, N)
         x = self.patchify(x) if self.convolutions is None else self.convolutions(x, is_padding)
@@ -85,12 +84,10 @@ class Embedding(nn.Module):
             tokens = add_positions(tokens, self.position, self.positions)
         return self.dropout(tokens), is_padding
 
-    def standardize(self, x, is_padding):
-        """Standardize and impute x (B, T, F), and append the optional inputs: (B, T, C)."""
+    def inputs(self, x, is_padding):
+        """Impute missing values in x (B, T, F), and append the optional inputs: (B, T, C)."""
         missing = x.isnan()
-        x = (x - self.mean) / self.scale
-        # Clipping keeps extreme fill values such as 1e20 finite in every layer.
-        x = x.clamp(-MAX_INPUT, MAX_INPUT).masked_fill(missing, 0.0)
+        x = x.masked_fill(missing, 0.0)
         inputs = [x]
         if self.use_instance_norm:
             inputs.append(instance_norm(x, missing))
@@ -99,6 +96,29 @@ class Embedding(nn.Module):
                 missing = missing & ~is_padding.unsqueeze(-1)
             inputs.append(missing.to(x.dtype))
         return torch.cat(inputs, -1)
+
+    @torch.no_grad()
+    def zero_unreached_weights(self, is_used, n_steps):
+        """Set to 0 all weights that are multiplied by 0 in all of the training.
+
+        Their gradient is 0, so that they stay 0. Otherwise, they would remain random, and would
+        change predictions as soon as their inputs are not 0.
+
+        Parameters
+        ----------
+        is_used : Tensor (C,) of bool
+            False for an input that is 0 in all training data.
+        n_steps : int
+            Number of steps of the longest training sequence.
+        """
+        if self.positions == "learned":
+            self.position[-(-n_steps // self.patch_size) :] = 0.0
+        # More steps than two kernels cover reach no other weights.
+        x = is_used.float().expand(1, min(n_steps, 4 * self.patch_size + 14), -1)
+        if self.convolutions is None:
+            self.project.weight.mul_(self.patchify(x).amax(1))
+        else:
+            self.convolutions.zero_unreached_weights(x)
 
     def patchify(self, x):
         """Concatenate the steps of each patch, the last one padded with zeros: (B, N, P * C)."""
@@ -112,14 +132,14 @@ def instance_norm(x, missing):
     """Standardize each feature of each sequence of x (B, T, F); missing values become 0.
 
     The first known value is subtracted first, so that a constant sequence becomes exactly 0
-    whatever the rounding error of its mean.
+    whatever the rounding error of its mean. So does one that varies by rounding only.
     """
     first = missing.to(torch.uint8).argmin(1, keepdim=True)  # (B, 1, F)
     x = (x - x.gather(1, first)).masked_fill(missing, 0.0)
     n_known = (~missing).sum(1, keepdim=True).clamp(min=1)  # (B, 1, F)
     centered = (x - x.sum(1, keepdim=True) / n_known).masked_fill(missing, 0.0)
     std = (centered.square().sum(1, keepdim=True) / n_known).sqrt()
-    return centered / std.clamp(min=MIN_STD)
+    return torch.where(std > MIN_STD, centered / std.clamp(min=MIN_STD), 0.0)
 
 
 class Convolutions(nn.Module):
@@ -142,6 +162,14 @@ class Convolutions(nn.Module):
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = F.gelu(norm(conv(x.mT).mT, is_padding))  # (B, N, D); GELU(0) = 0
         return x
+
+    def zero_unreached_weights(self, x):
+        """Set to 0 the weights by which no element of x (1, T, C) other than 0 is multiplied."""
+        for conv in self.convs:
+            (size,), (stride,), (padding,) = conv.kernel_size, conv.stride, conv.padding
+            windows = F.pad(x, (0, 0, padding, padding)).unfold(1, size, stride)  # (1, N, C, size)
+            conv.weight.mul_(windows.amax(1))
+            x = x.new_ones(1, windows.shape[1], conv.out_channels)
 
 
 class PatchBatchNorm(nn.BatchNorm1d):

@@ -154,7 +154,7 @@ class CLSEncoder(nn.Module):
         Parameters
         ----------
         x : Tensor (B, T, F)
-            Padded sequences, with NaN for missing values.
+            Padded sequences, standardized, with NaN for missing values.
         is_padding : Tensor (B, T) of bool, or None
             True for padding, which only follows the last step of a sequence.
         """

@@ -9,11 +9,12 @@ import os
 import time
 import warnings
 from contextlib import suppress
-from itertools import chain
+from dataclasses import astuple
 
 import numpy as np
 import torch
 
+from sklearn_cls._data.scaler import exact_parts
 from sklearn_cls._persistence.checkpoint_file import CheckpointFile, storable_items, to_storable
 from sklearn_cls._persistence.files import check_path, resolve_links
 from sklearn_cls._persistence.tensor_file import FileError
@@ -191,18 +192,33 @@ def fit_fingerprint(estimator, data, classes, device, warm_start_net):
     """Return what two fits must have in common for one to resume the other."""
     params = estimator.get_params(deep=False)
     described = {k: describe(v) for k, v in params.items() if k not in IGNORED_PARAMS}
-    weights = {} if warm_start_net is None else warm_start_net.module_.state_dict()
+    weights = [] if warm_start_net is None else initial_state(warm_start_net)
     return {
         **described,
         "device": device.split(":")[0],
-        "X": sha256(chain([data.lengths], data.sequences.chunks(data.indices))),
+        "X": sha256(numbers(data)),
         "y": f"{classes.tolist()} {sha256([data.y, data.indices])}",
         "sample_weight": sha256([data.weights]),
         # After an interruption, the estimator holds partly trained weights, so the stored hash of
         # the weights that the fit started from is used.
-        "warm_start": getattr(warm_start_net, "resumed_from", None)
-        or sha256(value.cpu().numpy() for value in weights.values()),
+        "warm_start": getattr(warm_start_net, "resumed_from", None) or sha256(weights),
     }
+
+
+def numbers(data):
+    """Yield the numbers in the sequences of a dataset, in the same form for every form of X."""
+    yield np.array([data.sequences.n_features, *data.lengths])
+    for steps in data.sequences.steps(data.indices):
+        high, rest = exact_parts(steps)
+        yield high.astype(np.float64, copy=False)
+        if np.any(rest):
+            yield rest
+
+
+def initial_state(net):
+    """Return the arrays from which a warm start begins: the weights and the statistics of X."""
+    weights = net.module_.state_dict().values()
+    return [*(value.cpu().numpy() for value in weights), *astuple(net.scaler)]
 
 
 def check_fingerprint(path, saved, expected):
@@ -229,10 +245,9 @@ def describe(value):
 
 
 def sha256(arrays):
-    """Return the SHA-256 digest of some arrays."""
+    """Return the SHA-256 digest of the numbers in some arrays, one after the other."""
     digest = hashlib.sha256()
     for array in arrays:
-        digest.update(f"{array.dtype.str} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()
 

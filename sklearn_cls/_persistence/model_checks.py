@@ -12,6 +12,7 @@ import numpy as np
 
 from sklearn_cls._compat import Interval, StrOptions, validate_parameter_constraints
 from sklearn_cls._data.targets import check_labels
+from sklearn_cls._torch.threads import thread_local_num_threads
 from sklearn_cls._training.auto import ARCHITECTURE, check_consistency
 from sklearn_cls._training.divergence import MAX_ABS_WEIGHT
 
@@ -82,7 +83,9 @@ def check_model(estimator, model):
     check_consistency(SimpleNamespace(**model.net.get_params_for("module")))
     check_classes(model)
     check_features(model)
-    check_weights(model.module)
+    check_scaler(model.net.scaler)
+    with thread_local_num_threads(1):  # several threads would hang in a forked process
+        check_weights(model.module)
 
 
 def check_classes(model):
@@ -114,6 +117,14 @@ def check_features(model):
         )
 
 
+def check_scaler(scaler):
+    """Raise ValueError for statistics of X that `fit_scaler` cannot have returned."""
+    if not np.isfinite([scaler.mean, scaler.mean_rest]).all():
+        raise ValueError("the mean of a feature is not finite")
+    if (scaler.std <= 0).any():
+        raise ValueError(f"a feature has a standard deviation of {scaler.std.min():.3g}")
+
+
 def check_history(history):
     """Raise ValueError unless each epoch of a stored history has the numbers of training."""
     for name in NUMERIC_COLUMNS:
@@ -139,8 +150,6 @@ def check_weights(module):
             why = f"has a negative value, {smallest:.3g}"
         elif name.endswith(".num_batches_tracked") and largest > MAX_COUNT:
             why = f"counts {largest} batches"
-        elif name == "embedding.scale" and smallest <= 0:
-            why = f"has a standard deviation of {smallest:.3g}"
         else:
             continue
         raise ValueError(f"tensor {name!r} {why}")

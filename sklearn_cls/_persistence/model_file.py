@@ -1,4 +1,4 @@
-"""A fitted estimator as a safetensors file: weights are tensors, the rest is JSON.
+"""A fitted estimator as a safetensors file: weights and statistics of X are tensors, the rest JSON.
 
 The JSON document holds
 
@@ -14,12 +14,14 @@ The JSON document holds
 
 import json
 import warnings
+from dataclasses import astuple, fields
 
 import numpy as np
 import sklearn
 import torch
 
 from sklearn_cls._data.features import Features
+from sklearn_cls._data.scaler import Scaler
 from sklearn_cls._network.encoder import CLSEncoder
 from sklearn_cls._persistence.json_values import (
     COLUMN_DTYPES,
@@ -51,7 +53,11 @@ from sklearn_cls._version import __version__
 FORMAT = 3
 # Callbacks are code; the others depend on the machine.
 EXCLUDED_PARAMS = ("callbacks", "device", "n_jobs")
-WEIGHT, COLUMN = "network.", "history."  # prefixes of the names of tensors
+# Prefixes of the names of tensors.
+WEIGHT, SCALER, COLUMN = "network.", "scaler.", "history."
+SCALER_FIELDS = [field.name for field in fields(Scaler)]
+# Up to format 2, standardization was part of the network, in float32.
+OLD_MEAN, OLD_STD = "network.embedding.mean", "network.embedding.scale"
 INVALID_METADATA = (
     ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,
 )  # fmt: skip
@@ -70,6 +76,8 @@ def save_estimator(estimator, model, path):
     checked_document(document, type(estimator))
     check_model(estimator, model)
     tensors = {WEIGHT + name: value for name, value in model.module.state_dict().items()}
+    for name, value in zip(SCALER_FIELDS, astuple(model.net.scaler), strict=True):
+        tensors[SCALER + name] = torch.from_numpy(value)
     write_file(path, document, {**tensors, **history_to_tensors(model.history)})
 
 
@@ -141,7 +149,8 @@ def read_estimator(cls, file, device):
     if network["depth"] > len(file.layout):  # listing the tensors of the blocks would take too long
         raise ValueError(f"depth={network['depth']} does not match {len(file.layout)} tensors.")
     weights = {WEIGHT + name: value for name, value in network_layout(network).items()}
-    check_layout(file, {**weights, **history_layout(document["history"], file.layout)})
+    scaler = scaler_layout(file.document["format"], network["n_features"])
+    check_layout(file, {**weights, **scaler, **history_layout(document["history"], file.layout)})
     tensors = file.tensors()
 
     classes = classes_from_json(document["classes"])
@@ -151,6 +160,7 @@ def read_estimator(cls, file, device):
         document["training"],
         classes=classes,
         device=device,
+        scaler=read_scaler(tensors),
     )
     features = Features(
         document["n_features_in"],
@@ -207,6 +217,21 @@ def network_layout(network):
         for i in range(n_blocks):
             layout[name.replace("blocks.0.", f"blocks.{i}.")] = described
     return layout
+
+
+def scaler_layout(number, n_features):
+    """Return shape and dtype of every tensor of the scaler in a file of format `number`."""
+    if number < 3:
+        return dict.fromkeys([OLD_MEAN, OLD_STD], ((n_features,), "F32"))
+    return {SCALER + name: ((n_features,), "F64") for name in SCALER_FIELDS}
+
+
+def read_scaler(tensors):
+    """Return the scaler of a file."""
+    if OLD_MEAN in tensors:
+        mean, std = (tensors[name].double().numpy() for name in (OLD_MEAN, OLD_STD))
+        return Scaler(mean, np.zeros_like(mean), std)
+    return Scaler(*(tensors[SCALER + name].numpy() for name in SCALER_FIELDS))
 
 
 def check_layout(file, expected):

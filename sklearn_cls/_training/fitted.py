@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_cls._data.sequences import Features
+from sklearn_cls._data.features import Features
 
 
 @dataclass(frozen=True)

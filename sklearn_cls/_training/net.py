@@ -17,8 +17,14 @@ from skorch.utils import TeeGenerator
 from torch import nn
 
 from sklearn_cls._data.augment import augment
-from sklearn_cls._data.batches import Batches, SequenceDataset
-from sklearn_cls._data.sequences import read_sequences
+from sklearn_cls._data.batches import (
+    STEPS_PER_BATCH,
+    Batches,
+    SequenceDataset,
+    length_bucketed_batches,
+    padded_batch,
+)
+from sklearn_cls._data.validation import read_sequences
 from sklearn_cls._network.dropout import seed_generators
 from sklearn_cls._network.encoder import CLSEncoder
 from sklearn_cls._torch.device import autocast, device_or_cpu
@@ -60,17 +66,20 @@ class Net(NeuralNetClassifier):
         Total number of updates, over which the schedule extends. If 0, no optimizer is built.
     n_epochs_trained : int
         Number of epochs of earlier fits, with a warm start or `partial_fit`.
+    scaler : Scaler or None
+        Standardizes all sequences.
     **kwargs
         Parameters of `skorch.NeuralNetClassifier`.
     """
 
     def __init__(
         self, *args, seed=0, precision="auto", augment=False, weight_decay=0.0,
-        warmup_fraction=None, n_updates=1, n_epochs_trained=0, **kwargs,
+        warmup_fraction=None, n_updates=1, n_epochs_trained=0, scaler=None, **kwargs,
     ):  # fmt: skip
         self.seed, self.precision, self.augment = seed, precision, augment
         self.weight_decay, self.warmup_fraction = weight_decay, warmup_fraction
         self.n_updates, self.n_epochs_trained = n_updates, n_epochs_trained
+        self.scaler = scaler
         super().__init__(*args, **kwargs)
         self.n_micro_batches = 1  # per batch; more once the device has run out of memory
         self.stop_requested = False  # whether a callback asked to end the training
@@ -112,7 +121,8 @@ class Net(NeuralNetClassifier):
         return SequenceDataset.unlabeled(read_sequences(X))
 
     def get_iterator(self, dataset, training=False):
-        """Return the batches of a dataset, shuffled and augmented for training."""
+        """Return the standardized batches of a dataset, shuffled and augmented for training."""
+        dataset = dataset.scaled(self.scaler)
         device, embedding = torch.device(self.device), self.module_.embedding
         batches = partial(
             Batches, dataset, self.batch_size, device, patch_size=embedding.patch_size
@@ -313,7 +323,7 @@ def restored_net(network, weights, **kwargs):
     return net
 
 
-def build_net(network, training, *, mean_and_std, valid=None, warm_start_net=None, **kwargs):
+def build_net(network, training, *, train, valid=None, warm_start_net=None, **kwargs):
     """Return a net that is ready to train.
 
     Parameters
@@ -322,8 +332,8 @@ def build_net(network, training, *, mean_and_std, valid=None, warm_start_net=Non
         Parameters of `CLSEncoder`.
     training, **kwargs
         Parameters of `Net`.
-    mean_and_std : tuple of ndarray (F,), or None
-        Statistics by which inputs are standardized.
+    train : SequenceDataset
+        Standardized training data, for the initial weights.
     valid : SequenceDataset or None
         Validation data of each epoch.
     warm_start_net : Net or None
@@ -336,14 +346,33 @@ def build_net(network, training, *, mean_and_std, valid=None, warm_start_net=Non
         **training,
         **kwargs,
     )
-    if warm_start_net is None and mean_and_std is not None:
-        embedding = net.module_.embedding
-        for buffer, value in zip((embedding.mean, embedding.scale), mean_and_std, strict=True):
-            buffer.copy_(torch.from_numpy(value))
-    elif warm_start_net is not None:
+    if warm_start_net is None:
+        with thread_local_num_threads(1):  # see `load_weights`
+            zero_unreached_weights(net.module_.embedding, train)
+    else:
         net.load_weights(warm_start_net.module_.state_dict())
         if hasattr(warm_start_net, "optimizer_"):  # kept by partial_fit in this process
             moments = deepcopy(warm_start_net.optimizer_.state_dict()["state"])
             groups = net.optimizer_.state_dict()["param_groups"]  # with the current lr
             net.optimizer_.load_state_dict({"state": moments, "param_groups": groups})
     return net
+
+
+def zero_unreached_weights(embedding, dataset):
+    """Set the weights of an untrained embedding to 0 that `dataset` does not reach.
+
+    Whether an additional input is used is read from a sample: weights that are set to 0 by mistake
+    are trained like any other.
+    """
+    sequences, indices = dataset.sequences, dataset.sequences.sample(dataset.indices)
+    n_features = sequences.n_features
+    n_inputs = (1 + embedding.has_missing + embedding.use_instance_norm) * n_features
+    # The scaler makes the inputs of unused features 0, in training and in prediction.
+    is_used = torch.arange(n_inputs, device="cpu") < n_features
+    if n_inputs > n_features:
+        for i in length_bucketed_batches(sequences.lengths[indices], STEPS_PER_BATCH):
+            inputs = embedding.inputs(**padded_batch(sequences, indices[i], "cpu"))  # (B, T, C)
+            is_used |= (inputs != 0).any(1).any(0)
+    embedding.zero_unreached_weights(
+        is_used.to(embedding.project.weight.device), int(dataset.lengths.max())
+    )

@@ -1,6 +1,7 @@
 """Inference on many sequences: length-bucketed batches, in parallel on the CPU."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ def predict_batches(net, sequences, function, n_jobs=None, n_steps=None):
     -------
     result : ndarray of shape (n_sequences, ..., n_steps), float32
     """
-    device = torch.device(net.device)
+    device, sequences = torch.device(net.device), replace(sequences, scaler=net.scaler)
 
     def compute_batch(indices):
         """Return pairs of indices and results; several if the device runs out of memory."""

@@ -1,0 +1,208 @@
+"""Standardization: numbers of any real dtype become float32 inputs of the network.
+
+Means are subtracted in float64, before the result is rounded to float32, so that neither a large
+offset nor a very small or large scale costs precision.
+
+Shapes: S steps of several sequences, F features.
+"""
+
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+MAX_INPUT = 1e9  # its square, summed over a layer, is finite in float32
+# A standard deviation below 2 units in the last place of the largest value is rounding error.
+MIN_STD_ULPS = 2
+HUGE = 2.0**1000  # larger differences may overflow float64, so they are computed in quarters
+N_NAMED = 5  # features that a message names
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """Mean and standard deviation of each feature, float64 (F,) each.
+
+    Attributes
+    ----------
+    mean, mean_rest : ndarray
+        Their exact sum is the mean. `mean_rest` matters for integers beyond 2**53.
+    std : ndarray
+        Standard deviation; infinite for a feature that does not vary, whose inputs are always 0,
+        and NaN for a feature without values, whose inputs are always missing.
+    """
+
+    mean: np.ndarray
+    mean_rest: np.ndarray
+    std: np.ndarray
+
+    @classmethod
+    def identity(cls, n_features):
+        """Return a scaler that changes no feature."""
+        return cls(np.zeros(n_features), np.zeros(n_features), np.ones(n_features))
+
+    @cached_property
+    def _factor(self):
+        """The factor (F,) that keeps differences of huge numbers finite, or None if it is 1."""
+        std = np.where(np.isfinite(self.std), self.std, 0)
+        is_huge = np.maximum(np.abs(self.mean), std) > HUGE
+        return np.where(is_huge, 0.25, 1.0) if is_huge.any() else None
+
+    def __call__(self, values):
+        """Return standardized and clipped values (..., F), float32."""
+        with np.errstate(all="ignore"):
+            high, low = exact_parts(values)
+            mean, rest, std = self.mean, self.mean_rest, self.std
+            if self._factor is not None:
+                high, low = high * self._factor, low * self._factor
+                mean, rest, std = mean * self._factor, rest * self._factor, std * self._factor
+            z = np.subtract(high, mean, dtype=np.float64)
+            z += low - rest
+            z /= std
+            # Clipping keeps extreme fill values such as 1e20 finite in every layer.
+            return np.clip(z, -MAX_INPUT, MAX_INPUT, out=z).astype(np.float32)
+
+
+def exact_parts(values):
+    """Return float64 values and the rest, which float64 cannot hold and which mostly is 0."""
+    kind, size = values.dtype.kind, values.dtype.itemsize
+    if kind in "iu" and size == 8:
+        # The largest float64 that fits into the dtype: a larger one could not be converted back.
+        largest = np.nextafter(2.0 ** (63 if kind == "i" else 64), 0)
+        high = np.minimum(values.astype(np.float64), largest)
+        rest = values - high.astype(values.dtype)  # The subtraction of integers is exact.
+        return high, rest.view(np.int64).astype(np.float64)
+    if kind == "f" and size > 8:
+        high = values.astype(np.float64)
+        return high, (values - high).astype(np.float64)
+    return values, 0.0  # converted to float64 by the next operation
+
+
+def fit_scaler(sequences, indices, standardize=True, names=None):
+    """Return the `Scaler` of some sequences; without `standardize`, it changes no live feature.
+
+    A feature that does not vary teaches nothing. It gets an infinite standard deviation, so that it
+    changes nothing at prediction time either, whatever its values are then.
+
+    Parameters
+    ----------
+    sequences : Sequences
+    indices : ndarray of int
+        Sequences of the training data.
+    standardize : bool
+        Parameter of the estimator.
+    names : ndarray of str or None
+        Names of the features for messages.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to learn from, or if `standardize` is False and float32 cannot hold the
+        values.
+
+    Warns
+    -----
+    UserWarning
+        If a feature varies by rounding only.
+    """
+    with np.errstate(all="ignore"):
+        n, low, high = _count_and_range(sequences, indices)
+        mean, mean_rest, std = _mean_and_std(sequences, indices, n, low, high)
+        largest = np.maximum(np.abs(low), np.abs(high)) if low.dtype.kind == "f" else None
+        rounding = np.zeros_like(std) if largest is None else _rounding(largest)
+        is_constant = low == high
+        is_rounded = ~is_constant & (std < rounding)
+    is_live = ~is_constant & ~is_rounded & (n > 0)
+    if is_rounded.any():
+        warnings.warn(
+            f"X varies by rounding only in {feature_list(is_rounded, names)}: its standard "
+            f"deviation is below {MIN_STD_ULPS} units in the last place of {low.dtype}. It is "
+            "ignored, now and at prediction time. If it carries information, subtract its offset "
+            f"before converting it to {low.dtype}.",
+            UserWarning,
+            stacklevel=2,
+        )
+    n_steps = sequences.lengths[indices]
+    has_missing = (n > 0) & (n < n_steps.sum())
+    if not (is_live | has_missing).any() and n_steps.min() == n_steps.max():
+        raise ValueError(
+            f"X has nothing to learn from: {feature_list(~is_live, names)} does not vary, no value "
+            "is missing, and all sequences have the same length. Pass features that vary."
+        )
+    if not standardize:
+        _check_float32(low, high, std, is_live, names)
+        mean, mean_rest, std = np.zeros_like(mean), np.zeros_like(mean), np.ones_like(std)
+    std = np.where(is_live, std, np.where(n > 0, np.inf, np.nan))
+    return Scaler(np.where(is_live, mean, 0.0), np.where(is_live, mean_rest, 0.0), std)
+
+
+def _count_and_range(sequences, indices):
+    """Return number of values, minimum and maximum of each feature, in the dtype of X."""
+    n, low, high = 0, None, None
+    for steps in sequences.steps(indices):  # (S, F)
+        n = n + (~np.isnan(steps)).sum(0)
+        lowest, highest = np.fmin.reduce(steps, 0), np.fmax.reduce(steps, 0)  # ignore NaN
+        low = lowest if low is None else np.fmin(low, lowest)
+        high = highest if high is None else np.fmax(high, highest)
+    return n, low, high
+
+
+def _mean_and_std(sequences, indices, n, low, high):
+    """Return mean, its rest and standard deviation, given the count and the range of each feature.
+
+    The sums are of differences from the minimum, in units of a power of 2 near the largest value,
+    so that no number overflows or underflows, and no offset costs precision.
+    """
+    (low, low_rest), (high, _) = exact_parts(low), exact_parts(high)
+    largest = np.maximum(np.abs(low), np.abs(high), dtype=np.float64)
+    unit = np.ldexp(1.0, np.frexp(np.where(largest > 0, largest, 1.0))[1] - 1)  # (F,)
+    low, low_rest = low / unit, low_rest / unit
+    total, squares = np.zeros(sequences.n_features), np.zeros(sequences.n_features)
+    for steps in sequences.steps(indices):
+        values, rest = exact_parts(steps)
+        values = values / unit - low + (rest / unit - low_rest)  # (S, F), exact
+        np.nan_to_num(values, copy=False)
+        total += values.sum(0)
+        squares += np.einsum("ij,ij->j", values, values)
+    n = np.maximum(n, 1)
+    mean = total / n
+    std = np.sqrt(np.maximum(squares / n - mean**2, 0))
+    # The sum of `low` and `mean` in two parts (Knuth's two-sum).
+    high = low + mean
+    part = high - low
+    rest = (low - (high - part)) + (mean - part) + low_rest
+    return high * unit, rest * unit, std * unit
+
+
+def _rounding(largest):
+    """Return the largest standard deviation that is rounding error, float64 (F,)."""
+    # The spacing of the largest float is infinite.
+    largest = np.minimum(largest, np.finfo(largest.dtype).max / 2)
+    return MIN_STD_ULPS * np.spacing(largest).astype(np.float64)
+
+
+def _check_float32(low, high, std, is_live, names):
+    """Raise ValueError if float32 cannot hold the features; needed if X is not standardized."""
+    with np.errstate(all="ignore"):
+        largest = np.maximum(np.abs(exact_parts(low)[0]), np.abs(exact_parts(high)[0]))
+        is_lost = is_live & (std < _rounding(largest.astype(np.float32)))
+        is_clipped = is_live & (largest > MAX_INPUT)
+    for is_bad, why in (
+        (is_clipped, f"has values beyond {MAX_INPUT:.0e}, which are too large for the network"),
+        (is_lost, "varies less than float32, in which the network computes, can represent"),
+    ):
+        if is_bad.any():
+            raise ValueError(
+                f"X cannot be used with standardize=False: {feature_list(is_bad, names)} {why}; "
+                "set standardize=True."
+            )
+
+
+def feature_list(is_member, names=None):
+    """Return the names of some features for a message, or their numbers if they have no names."""
+    members = [
+        f"feature {i}" if names is None else f"feature {str(names[i])!r}"
+        for i in np.flatnonzero(is_member)
+    ]
+    n_more = len(members) - N_NAMED
+    return ", ".join(members[:N_NAMED]) + (f" and {n_more} more" if n_more > 0 else "")

@@ -1,0 +1,298 @@
+"""Validation of X: arrays, data frames and lists become `Sequences`.
+
+Arrays are not copied, whatever their dtype. Almost every error about X is raised here; `fit_scaler`
+raises those about the values of a feature in all training data.
+
+Shapes: n sequences, T steps, F features.
+"""
+
+import re
+from contextlib import contextmanager
+
+import numpy as np
+from sklearn.utils.validation import check_array
+
+from sklearn_cls._data.features import (
+    Features,
+    check_n_features,
+    column_names,
+    column_names_of_items,
+)
+from sklearn_cls._data.sequences import Sequences, steps_per_chunk
+from sklearn_cls._data.warning_filters import FILTERS_LOCK
+
+
+def check_sequences(X, estimator, features=None, max_length=None):
+    """Check X and return it as `Sequences`, and its `Features`.
+
+    `estimator` is the name of the class, for error messages. X must agree with `features`, unless
+    they are None, as in the first fit. A 2-D X (n, T) is n univariate sequences; its
+    `n_features_in_` is T, because scikit-learn counts columns. For any other X, it is F.
+    `max_length` is the maximum number of steps that learned positions cover.
+    """
+    with errors_name_argument("X"), np.errstate(all="ignore"):
+        reject_masked(X)
+        if isinstance(X, list | tuple) and len(X) == 0:
+            raise ValueError("X is empty: 0 sample(s), and at least one sequence is required.")
+        if _is_2d(X):
+            values, seen = _check_2d(X, estimator, features)
+            sequences = _from_array(values[:, :, np.newaxis])
+        else:
+            sequences = read_sequences(X)
+            names = column_names_of_items(X, estimator, features)
+            seen = features or Features(sequences.n_features, names)
+            check_n_features(sequences.n_features, seen.n_features, estimator)
+    if max_length is not None and sequences.lengths.max() > max_length:
+        i = int(sequences.lengths.argmax())
+        raise ValueError(
+            f"X[{i}] has {sequences.lengths[i]} steps, but positions='learned' covers only the "
+            f"first {max_length}; fit with positions='sinusoidal' or 'rope', or shorten X[{i}]."
+        )
+    return sequences, seen
+
+
+@contextmanager
+def errors_name_argument(argument):
+    """Turn every error about `argument` into a ValueError or TypeError that names it.
+
+    The messages of scikit-learn and NumPy do not always say which argument is wrong.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        if type(error) is kind and re.search(rf"\b{argument}\b", str(error)):
+            raise
+        raise kind(f"{argument}: {error}") from error
+
+
+def reject_masked(values):
+    """Raise an error for a masked array: NumPy would use the values under the mask."""
+    if np.ma.is_masked(values):
+        raise ValueError(
+            "masked arrays are not supported; fill the masked values first, in X with NaN: "
+            "X.filled(np.nan)."
+        )
+
+
+def _is_2d(X):
+    """Return whether X has at most 2 dimensions and is not a list of sequences."""
+    if _is_list_of_sequences(X):
+        return False
+    return (X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim) < 3
+
+
+def _is_list_of_sequences(X):
+    """Return whether X is a list, array or series of arrays, not nested lists of numbers."""
+    if len(getattr(X, "shape", ())) == 1:  # an object array, or a Series of pandas or polars
+        X = np.asarray(X)
+        return X.ndim == 1 and X.dtype == object and any(map(_has_length, X))
+    if not isinstance(X, list | tuple):
+        return False
+    if any(hasattr(x, "shape") for x in X):
+        return any(len(x.shape) > 0 for x in X if hasattr(x, "shape"))
+    try:
+        np.shape(X)
+    except ValueError:  # NumPy cannot convert nested lists of unequal lengths.
+        return True
+    return False
+
+
+def _has_length(x):
+    return isinstance(x, list | tuple) or len(getattr(x, "shape", ())) > 0
+
+
+def _check_2d(X, estimator, features):
+    """Check a 2-D X as scikit-learn does; return it as an array (n, T), and its features."""
+    # After a fit on univariate sequences of another form, their number of steps may differ.
+    has_columns = features is None or features.fitted_on_2d
+    names = column_names(X if has_columns else None, estimator, features)
+    X = _check_numeric(X, input_name="X", estimator=estimator)
+    if has_columns:
+        seen = features or Features(X.shape[1], names, fitted_on_2d=True)
+        check_n_features(X.shape[1], seen.n_features_in, estimator)
+        return X, seen
+    if features.n_features != 1:
+        raise ValueError(
+            f"X has shape {X.shape}, which means univariate sequences, but this {estimator} was "
+            f"fitted with {features.n_features} features; pass (n_sequences, n_steps, "
+            f"{features.n_features}), which is X[np.newaxis] for a single sequence."
+        )
+    return X, features
+
+
+def _check_numeric(X, **kwargs):
+    """Return X as an array of real numbers, without a copy if it is one.
+
+    `**kwargs` are parameters of scikit-learn's `check_array`.
+    """
+    if _is_numeric_array(X):
+        X = np.asarray(X)
+    else:
+        with FILTERS_LOCK:
+            is_frame = hasattr(X, "dtypes") and getattr(X, "ndim", None) == 2  # of pandas
+            dtypes = X.dtypes if is_frame else [getattr(X, "dtype", None)]
+            for dtype in dtypes:
+                if isinstance(dtype, np.dtype):
+                    _check_dtype(dtype, "X")
+            # Columns of pandas' own dtypes may hold missing values other than NaN.
+            is_extended = is_frame and not all(isinstance(dtype, np.dtype) for dtype in dtypes)
+            dtype = np.float64 if is_extended else None
+            X = check_array(X, dtype=dtype, ensure_all_finite=False, **kwargs)
+    if X.ndim > 3:
+        raise ValueError(
+            f"X has {X.ndim} dimensions (shape {X.shape}); pass (n_sequences, n_steps, "
+            "n_features), for images X.reshape(len(X), n_rows, -1)."
+        )
+    return _as_real(X)
+
+
+def _is_numeric_array(X):
+    """Return whether X is an array in which `check_array` would find no error."""
+    return (
+        isinstance(X, np.ndarray)
+        and not isinstance(X, np.matrix)
+        and X.dtype.kind in "biuf"
+        and X.ndim >= 2
+        and X.size > 0
+    )
+
+
+def _as_real(values):
+    """Return an array as real numbers, without a copy if they are."""
+    if values.dtype.kind not in "biuf":
+        return values.astype(np.float64)
+    return values.view(np.uint8) if values.dtype.kind == "b" else values
+
+
+def _check_dtype(dtype, name):
+    """Raise an error for complex numbers, text and dates, which NumPy would partly convert."""
+    if dtype.kind == "c":
+        raise ValueError(
+            f"Complex data not supported: {name} has dtype {dtype}; pass real and imaginary parts "
+            "as two features."
+        )
+    if dtype.kind not in "biufO":
+        raise ValueError(
+            f"{name} has dtype {dtype}; sequences must be real numbers: encode text or dates "
+            "as numbers."
+        )
+
+
+def read_sequences(X):
+    """Return an array (n, T, F), or (n, T), or a list of arrays as `Sequences`."""
+    if _is_list_of_sequences(X):
+        return _from_list(X)
+    X = _check_numeric(X, allow_nd=True)
+    return _from_array(X if X.ndim == 3 else X[:, :, np.newaxis])
+
+
+def _from_list(X):
+    """Return arrays (T_i, F) or (T_i,) as `Sequences`."""
+    values, has_gaps = [], []
+    for i, x in enumerate(X):
+        x, x_has_gaps = _from_list_item(x, i)
+        if values and x.shape[1] != values[0].shape[1]:
+            raise ValueError(
+                f"X[{i}] has {x.shape[1]} features, but X[0] has {values[0].shape[1]}; every "
+                "sequence must have shape (steps, features), with the same number of features."
+            )
+        values.append(x)
+        has_gaps.append(x_has_gaps)
+    return Sequences(values, np.array([len(x) for x in values]), np.array(has_gaps))
+
+
+def _from_list_item(x, i):
+    """Return sequence `i` of a list as an array (T_i, F) without padding, and if it has gaps."""
+    try:
+        x = _as_array(x, f"X[{i}]")
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"X[{i}] is not an array of numbers: {error}") from error
+    if x.ndim not in (1, 2):
+        raise ValueError(
+            f"X[{i}] has shape {x.shape}; each sequence of a list must be an array of shape "
+            "(steps, features), or (steps,) for a single feature."
+        )
+    if x.size == 0:
+        raise _empty_sequence_error(i, x.shape)
+    x = x.reshape(len(x), -1)
+    lengths, has_gaps = _lengths_and_gaps(x[np.newaxis], i)
+    return x[: lengths[0]], has_gaps[0]
+
+
+def _as_array(x, name):
+    """Return an item of a list as an array of real numbers, without a copy if it is one."""
+    reject_masked(x)
+    is_frame = hasattr(type(x), "dtypes")  # or a pandas Series
+    x = x if is_frame else np.asarray(x)
+    if is_frame or x.dtype == object:  # These may hold missing values other than NaN.
+        with FILTERS_LOCK:
+            dtypes = x.dtypes if getattr(x, "ndim", None) == 2 else [x.dtype]
+            is_numeric = all(isinstance(dtype, np.dtype) and dtype.kind != "O" for dtype in dtypes)
+            dtype = None if is_numeric else np.float64
+            x = check_array(x, dtype=dtype, ensure_all_finite=False, ensure_2d=False)
+    _check_dtype(x.dtype, name)
+    return _as_real(x)
+
+
+def _empty_sequence_error(i, shape, all_missing=False):
+    why = "all of its values are NaN" if all_missing else f"shape {shape}"
+    return ValueError(
+        f"X[{i}] has no steps ({why}); every sequence needs at least one. Remove this sequence and "
+        "its label."
+    )
+
+
+def _lengths_and_gaps(values, first=0):
+    """Return the lengths of the sequences in an array (n, T, F), and which of them have gaps.
+
+    The array is read in parts of about `CHUNK_BYTES`. `first` is the number of the first sequence.
+    """
+    n, n_steps, n_features = values.shape
+    lengths, has_gaps = np.full(n, n_steps), np.zeros(n, dtype=bool)
+    if values.dtype.kind != "f":  # Integers are never missing.
+        return lengths, has_gaps
+    n_max = steps_per_chunk(n_features)
+    n_sequences = max(1, n_max // n_steps)
+    for i in range(0, n, n_sequences):
+        part = values[i : i + n_sequences]
+        known_until, missing_from = np.zeros(len(part), dtype=int), np.full(len(part), n_steps)
+        for start in range(0, n_steps, n_max):
+            steps = part[:, start : start + n_max]
+            stop = start + steps.shape[1]
+            if steps.itemsize > 8:  # What float64 cannot hold becomes infinite.
+                steps = steps.astype(np.float64)
+            if np.isfinite(steps).all():
+                known_until[:] = stop
+                continue
+            if np.isinf(steps).any():
+                raise _infinity_error(first + i + int(np.isinf(steps).any((1, 2)).argmax()))
+            is_missing = np.isnan(steps)
+            is_known, has_missing = ~is_missing.all(2), is_missing.any(2)  # (n, T)
+            last = np.where(is_known.any(1), stop - is_known[:, ::-1].argmax(1), 0)
+            np.maximum(known_until, last, out=known_until)
+            from_here = np.where(has_missing.any(1), start + has_missing.argmax(1), n_steps)
+            np.minimum(missing_from, from_here, out=missing_from)
+        if not known_until.all():
+            raise _empty_sequence_error(
+                first + i + int(known_until.argmin()), part.shape[1:], all_missing=True
+            )
+        lengths[i : i + n_sequences] = known_until
+        has_gaps[i : i + n_sequences] = missing_from < known_until
+    return lengths, has_gaps
+
+
+def _infinity_error(i):
+    return ValueError(
+        f"X[{i}] contains infinity; replace it with NaN if it is missing: X[~np.isfinite(X)] = "
+        "np.nan."
+    )
+
+
+def _from_array(values):
+    """Return an array (n, T, F) as `Sequences`."""
+    if 0 in values.shape[1:]:
+        raise _empty_sequence_error(0, values.shape[1:])
+    return Sequences(values, *_lengths_and_gaps(values))
