@@ -7,7 +7,7 @@ RUN := $(BIN)/python
 # Two worker processes; an idle worker takes over tests that are queued for the other one.
 PARALLEL := -n2 --dist=worksteal
 
-.PHONY: demo test test-all test-floor fuzz fuzz-files kills long together lint format docs check-docs bench \
+.PHONY: demo test test-all coverage test-floor fuzz fuzz-files kills long together lint format docs check-docs bench \
 	audit dist clean
 
 # Run the demonstration, which writes a table, a figure and a model to demo/.
@@ -17,6 +17,14 @@ demo: .venv/ready
 # Run the fast tests.
 test: .venv/ready
 	$(RUN) -m pytest $(PARALLEL) -m "not slow"
+
+# Check that the tests of files run every line and every branch of the code that reads and writes them.
+coverage: .venv/ready
+	$(RUN) -m pytest $(PARALLEL) -m "not slow" --cov=sklearn_cls/_persistence --cov-branch \
+		--cov-report=term-missing --cov-fail-under=100 tests/test_checkpoint.py \
+		tests/test_checkpoint_file.py tests/test_file_limits.py tests/test_files.py \
+		tests/test_golden_files.py tests/test_hostile_files.py tests/test_model_file.py \
+		tests/test_tensor_file.py
 
 # Run all tests, including those marked slow, and report the 30 slowest.
 test-all: .venv/ready

@@ -28,9 +28,13 @@ def record(net, **kwargs):
 
 
 def sequences():
-    """Return a model with text labels, missing values, and a history of many types."""
-    X, y = bumps(n=24, n_steps=15, seed=5)
+    """Return a model with text labels, missing values, and a history of many types.
+
+    One feature is constant, and all have a large mean.
+    """
+    X, y = bumps(n=24, n_steps=15, n_features=3, seed=5)
     X = 100 + 5 * X
+    X[:, :, 2] = 7
     X[::3, 4:6, 1] = np.nan
     clf = small(
         max_epochs=5, pooling="attention", positions="rope", patch_size=2, precision="float32",

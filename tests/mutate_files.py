@@ -12,7 +12,7 @@ import warnings
 
 import numpy as np
 
-from sklearn_cls._persistence.model_file import network_layout
+from sklearn_cls._persistence.model_file import network_layout, scaler_layout
 
 # The file format, written down a second time, so that mutations can be signed.
 
@@ -236,17 +236,17 @@ def change_network(rng, file):
         document["classes"] = {"dtype": "<i8", "labels": list(range(n))}
         document["n_features_in"] = network["n_features"]
         document["fitted_on_2d"], document["feature_names_in"] = False, None
-    layout = network_layout(network)
-    known = {name: t for name, t in file.tensors.items() if not name.startswith("network.")}
+    layout = {"network." + name: value for name, value in network_layout(network).items()}
+    layout.update(scaler_layout(document["format"], network["n_features"]))
+    known = {name: t for name, t in file.tensors.items() if name.startswith("history.")}
     numbers = np.random.default_rng(rng.randrange(2**32))
     for name, (shape, dtype) in layout.items():
         if np.prod(shape) > 10**7:
             raise ValueError(f"{name} of shape {shape} is too large")
-        values = numbers.normal(size=shape) if dtype == "F32" else np.zeros(shape)
-        if name.endswith(("scale", "running_var")):
+        values = np.zeros(shape) if dtype == "I64" else numbers.normal(size=shape)
+        if name.endswith((".std", ".scale", ".running_var")):
             values = np.abs(values) + 0.1
-        values = values.astype(NUMPY_DTYPES[dtype])
-        known["network." + name] = [dtype, list(shape), values.tobytes()]
+        known[name] = [dtype, list(shape), values.astype(NUMPY_DTYPES[dtype]).tobytes()]
     file.tensors = known
 
 

@@ -324,6 +324,22 @@ def test_another_activation_in_format_1_raises(tmp_path):
         CLSTransformerClassifier.load(path)
 
 
+def test_another_warmup_fraction_in_format_1_warns(tmp_path):
+    path = tmp_path / "model"
+    path.write_bytes((FOLDER / "format_1_table.safetensors").read_bytes())
+    changed(path, set_in("parameters", "warmup_fraction", value=0.5))
+    with pytest.warns(UserWarning, match="warmup_fraction other than 0.1") as caught:
+        CLSTransformerClassifier.load(path)
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_a_random_state_of_another_generator_is_not_saved(fitted, tmp_path):
+    clf = pickle.loads(pickle.dumps(fitted))
+    clf.set_params(random_state=np.random.RandomState(np.random.PCG64(0)))
+    with pytest.raises(TypeError, match="of type RandomState cannot be saved without pickle"):
+        clf.save(tmp_path / "model")
+
+
 def changed(path, change):
     """Rewrite a model with a valid checksum after `change(document, tensors)`."""
     with safe_open(path, framework="pt") as file:

@@ -230,6 +230,8 @@ def read_scaler(tensors):
     """Return the scaler of a file."""
     if OLD_MEAN in tensors:
         mean, std = (tensors[name].double().numpy() for name in (OLD_MEAN, OLD_STD))
+        if not np.isfinite(std).all():
+            raise ValueError("the standard deviation of a feature is not finite")
         return Scaler(mean, np.zeros_like(mean), std)
     return Scaler(*(tensors[SCALER + name].numpy() for name in SCALER_FIELDS))
 
