@@ -20,12 +20,14 @@ import traceback
 import warnings
 from pathlib import Path
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
 from sklearn.base import clone
 
-from sklearn_cls import CLSTransformerClassifier
+from sklearn_cls import CLSTransformerClassifier, TrainingDisplay
 from sklearn_cls._training.auto import ARCHITECTURE
 from tests.golden_files import FOLDER as GOLDEN
 from tests.helpers import bumps, small
@@ -60,6 +62,10 @@ def calls(clf, X, y, path):
         copy = pickle.loads(pickle.dumps(clf)).set_params(warm_start=True, max_epochs=1)
         copy.fit(X, y).predict_proba(X)
 
+    def display():
+        TrainingDisplay.from_estimator(clf)
+        plt.close("all")
+
     def fit_from_scratch():
         # The size of another network is that of its parameters, not that of the file.
         network = clf.net_.get_params_for("module")
@@ -89,6 +95,7 @@ def calls(clf, X, y, path):
         "partial_fit": lambda: pickle.loads(pickle.dumps(clf)).partial_fit(X, y),
         "fit": refit,
         "fit from scratch": fit_from_scratch,
+        "display": display,
     }
 
 
@@ -171,6 +178,7 @@ def work(first, last, step, folder):
     output = sys.stdout
     sys.stdout = open(os.devnull, "w")
     warnings.simplefilter("ignore")
+    mpl.use("agg")
     pages = int(Path("/proc/self/statm").read_text().split()[5])  # data and stack
     limit = pages * resource.getpagesize() + MAX_MEMORY
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
