@@ -108,7 +108,10 @@ def fit_with_kills(params, folder, n_kills, seconds, rng):
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             kills += 1
-            kills_while_writing += bool(set(folder.glob(".*.part")) - stale)
+            parts = set(folder.glob(".*.part"))
+            kills_while_writing += bool(parts - stale)
+            if len(parts) > 1:
+                raise RuntimeError(f"Kills left {parts}; the next fit should remove the first.")
         elif status:
             raise RuntimeError(f"The fit of {params} failed.")
         if checkpoint.exists():

@@ -218,6 +218,32 @@ def test_a_fit_that_failed_after_its_last_epoch_resumes_without_training(data, p
     assert os.listdir(path.parent) == []
 
 
+@pytest.mark.parametrize("error", [SystemExit, MemoryError, GeneratorExit, StopIteration, OSError])
+def test_no_error_in_a_callback_costs_the_checkpoint(error, data, path):
+    clf = small(callbacks=[fail_in(4, error)])
+    with pytest.raises(error):
+        clf.fit(*data, checkpoint=path)
+    assert not hasattr(clf, "classes_")
+    assert_equal(small().fit(*data, checkpoint=path), small().fit(*data))
+
+
+def test_a_folder_that_is_removed_during_the_fit_gives_one_warning(data, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+
+    def remove(net, **kwargs):
+        if len(net.history) == 3:
+            (folder / "checkpoint").unlink()
+            folder.rmdir()
+
+    with pytest.warns(UserWarning, match="written after epoch 3: .*No such file") as caught:
+        clf = small(callbacks=[Hook(on_epoch_begin=remove)]).fit(
+            *data, checkpoint=folder / "checkpoint"
+        )
+    assert len(caught) == 1
+    assert_equal(clf, small().fit(*data))
+
+
 @pytest.mark.parametrize(
     ("change", "what"),
     [
@@ -483,11 +509,18 @@ def test_a_symbolic_link_is_followed_when_a_callback_changes_the_directory(
     assert os.listdir(tmp_path) == ["link"]
 
 
-def test_temporary_files_of_killed_fits_are_removed(data, path):
+def test_temporary_files_of_killed_fits_are_removed(data, path, monkeypatch):
     left = path.with_name(".checkpoint.01234567.part")
     left.touch()
     small(max_epochs=1).fit(*data)
     assert left.exists()
+    crash(small(), data, path)
+    assert not left.exists()
+    left.touch()
+    monkeypatch.setattr(checkpoint, "INTERVAL", INTERVAL)  # the file is not written again
+    small().fit(*data, checkpoint=path)
+    assert os.listdir(path.parent) == []
+    left.touch()
     small(max_epochs=1).fit(*data, checkpoint=path)
     assert os.listdir(path.parent) == []
 

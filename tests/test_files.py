@@ -2,21 +2,24 @@
 
 import errno
 import os
+import runpy
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 from shutil import SpecialFileError
 
 import pytest
 
 from sklearn_cls import CLSTransformerClassifier
-from sklearn_cls._persistence import files
+from sklearn_cls._persistence import checkpoint, files
 from sklearn_cls._persistence.files import open_regular, write_atomically
-from tests.helpers import small
+from tests.helpers import Hook, small
 
 needs_posix = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs POSIX")
 needs_root = pytest.mark.skipif(
@@ -293,6 +296,19 @@ def test_extended_attributes_are_kept(path):
     assert os.getxattr(path, "user.origin") == b"laboratory"
 
 
+@pytest.mark.skipif(not hasattr(os, "setxattr"), reason="needs access control lists")
+def test_an_access_control_list_is_kept(path):
+    entries = [(1, 6, -1), (2, 4, 1234), (4, 0, -1), (16, 4, -1), (32, 0, -1)]  # tag, rights, id
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    try:
+        os.setxattr(path, "system.posix_acl_access", acl)
+    except OSError:
+        pytest.skip("the file system has no access control lists")
+    write_atomically(path, b"new")
+    assert os.getxattr(path, "system.posix_acl_access") == acl
+    assert permissions(path) == "0o640"
+
+
 @needs_posix
 @pytest.mark.parametrize(("is_new", "mode"), [(True, 0o600), (False, 0o600), (False, 0o400)])
 def test_a_temporary_file_is_never_more_readable_than_the_final_one(
@@ -353,6 +369,11 @@ def test_files_are_written_as_on_windows_without_locks_and_closed_before_they_ar
     assert os.listdir(Path(path).parent) == ["file"]
 
 
+def test_the_module_can_be_imported_where_there_are_no_locks(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
+    assert runpy.run_path(files.__file__)["fcntl"] is None
+
+
 def test_files_are_written_where_the_file_system_has_no_locks_and_stale_ones_remain(
     path, monkeypatch
 ):
@@ -365,6 +386,67 @@ def test_files_are_written_where_the_file_system_has_no_locks_and_stale_ones_rem
     write_atomically(path, b"new")
     assert Path(path).read_bytes() == b"new"
     assert left.exists()
+
+
+@pytest.mark.parametrize("limit", ["no system locks", "no locks of the file system", "no links"])
+def test_a_fit_with_a_checkpoint_works_where_something_is_missing(
+    limit, data, tmp_path, monkeypatch
+):
+    def unsupported(*args):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    def crash(net, **kwargs):
+        if len(net.history) == 5:
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(checkpoint, "INTERVAL", 0.0)
+    monkeypatch.setattr(checkpoint, "SHARE", float("inf"))
+    if limit == "no system locks":
+        as_on_windows(monkeypatch)
+    elif limit == "no links":
+        monkeypatch.setattr(os, "link", unsupported)
+    else:
+        monkeypatch.setattr(files.fcntl, "flock", unsupported)
+    path = tmp_path / "checkpoint"
+    clf = small(callbacks=[Hook(on_epoch_begin=crash)])
+    with pytest.raises(ZeroDivisionError):
+        clf.fit(*data, checkpoint=path)
+    assert os.listdir(tmp_path) == ["checkpoint"]
+    clf.set_params(callbacks=None).fit(*data, checkpoint=path)
+    assert clf.loss_curve_ == small().fit(*data).loss_curve_
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_that_must_be_new_is_not_replaced(path, monkeypatch):
+    def unsupported(*args):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    with pytest.raises(FileExistsError, match=r"'.*file'"):
+        files.replace_file(path, b"new", must_be_new=True)
+    monkeypatch.setattr(os, "link", unsupported)
+    with pytest.raises(FileExistsError, match=r"'.*file'"):
+        files.replace_file(path, b"new", must_be_new=True)
+    assert Path(path).read_bytes() == b"old"
+    assert os.listdir(os.path.dirname(path)) == ["file"]
+
+
+def test_a_temporary_file_that_another_process_removes_at_once_is_created_anew(path, monkeypatch):
+    flock, locked = files.fcntl.flock, []
+
+    def remove_first(file, operation):
+        locked.append(file.name)
+        if len(locked) == 1:
+            os.remove(file.name)
+        elif len(locked) == 2:
+            raise BlockingIOError
+        flock(file, operation)
+
+    monkeypatch.setattr(files.fcntl, "flock", remove_first)
+    file = files.replace_file(path, b"new")
+    monkeypatch.undo()
+    file.close()
+    assert len(set(locked)) == 3
+    assert Path(path).read_bytes() == b"new"
 
 
 CALLS = (
@@ -474,7 +556,7 @@ def test_a_close_that_fails_after_the_file_is_on_disk_does_no_harm(path, monkeyp
 
 WRITE_AND_STOP = """
 import os, sys, time
-from sklearn_cls._persistence import files
+from sklearn_cls._persistence import checkpoint, files
 
 def stop(*args):
     print("writing", flush=True)
@@ -540,3 +622,39 @@ def test_a_folder_that_may_be_written_but_not_listed_gets_the_file(path, monkeyp
     monkeypatch.setattr(os, "listdir", listdir)
     write_atomically(path, b"new")
     assert Path(path).read_bytes() == b"new"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+@pytest.mark.parametrize(
+    "error", [errno.ENOSPC, *(pytest.param(e, marks=pytest.mark.slow) for e in (errno.EIO, None))]
+)
+def test_whichever_call_fails_a_fit_raises_before_training_or_finishes_with_the_same_weights(
+    error, data, tmp_path, monkeypatch
+):
+    X, y = data[0][::3], data[1][::3]
+    monkeypatch.setattr(checkpoint, "INTERVAL", 0.0)
+    monkeypatch.setattr(checkpoint, "SHARE", float("inf"))
+    path = str(tmp_path / "checkpoint")
+    expected = small(max_epochs=2).fit(X, y).loss_curve_
+    n_before, messages = n_descriptors(), set()
+    for k in range(1, 200):
+        clf = small(max_epochs=2)
+        with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            calls = fail_in_call(patch, k, error)
+            try:
+                clf.fit(X, y, checkpoint=path)
+                message = "".join(str(warning.message) for warning in caught)
+                assert clf.loss_curve_ == expected
+            except OSError as raised:
+                message = str(raised)
+        messages.add(message)
+        assert path in message or message == "", calls
+        assert set(os.listdir(tmp_path)) <= {"checkpoint"}, calls
+        assert n_descriptors() == n_before
+        assert small(max_epochs=2).fit(X, y, checkpoint=path).loss_curve_ == expected
+        assert os.listdir(tmp_path) == []
+        if len(calls) < k:
+            break
+    assert k > 40
+    assert any("could not be written after epoch 1" in m for m in messages) == bool(error)

@@ -19,9 +19,12 @@ import torch
 
 from sklearn_cls._persistence.files import (
     PRIVATE,
+    close_unless_locked,
+    errors_name,
     is_at,
     lock,
     open_regular,
+    remove_temporary_files,
     replace_file,
     unlock,
 )
@@ -54,21 +57,26 @@ class CheckpointFile:
     def open(self):
         """Lock the file; return whether there is one.
 
+        Temporary files that killed fits have left are removed.
+
         Raises
         ------
         BlockingIOError
             If another fit has locked it.
         """
+        remove_temporary_files(self.path)
         while self.file is None:
             try:
                 file = open_regular(self.path, "r+b")
             except FileNotFoundError:
                 return False
             try:
-                lock(file)
-                self.status = os.fstat(file.fileno())
-                if is_at(self.path, self.status):  # it has not been replaced since it was opened
-                    self.file = file
+                with errors_name(self.path):
+                    lock(file)
+                    self.status = os.fstat(file.fileno())
+                    if is_at(self.path, self.status):  # it has not been replaced in between
+                        self.file = file
+                        close_unless_locked(file)
             except BlockingIOError:
                 raise self.in_use_error() from None
             finally:
@@ -77,8 +85,9 @@ class CheckpointFile:
         return True
 
     def read(self):
-        """Return the state in the file that `open` has opened, see `read_state`."""
-        return read_state(self.file, self.path)
+        """Return the state in the file, see `read_state`."""
+        with errors_name(self.path), open_regular(self.path) as file:
+            return read_state(file, self.path)
 
     def write(self, state):
         """Replace the file by one with a new `state`.
@@ -88,16 +97,18 @@ class CheckpointFile:
         BlockingIOError
             If another fit has put its own file at the path.
         """
-        if not self.is_present():
+        data = to_bytes(state)
+        with errors_name(self.path):
+            if not self.is_present():
+                self.close()
+                self.open()
+            try:
+                file = replace_file(self.path, data, PRIVATE, must_be_new=self.file is None)
+            except FileExistsError:
+                raise self.in_use_error() from None
             self.close()
-            self.open()
-        is_new = self.file is None
-        try:
-            file = replace_file(self.path, to_bytes(state), PRIVATE, must_be_new=is_new)
-        except FileExistsError:
-            raise self.in_use_error() from None
-        self.close()
-        self.file, self.status = file, os.stat(self.path)
+            self.file = file
+            self.status = os.stat(self.path)
 
     def remove(self):
         """Remove the file, unless another one has taken its place."""

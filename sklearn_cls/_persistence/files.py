@@ -51,17 +51,29 @@ def check_path(path, name="path"):
     return text
 
 
+@contextmanager
+def errors_name(path):
+    """Raise every OSError of the system as one that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # raised by this module
+            raise
+        raise OSError(error.errno, error.strerror, path) from error
+
+
 def open_regular(path, mode="rb"):
     """Open a regular file to read; raise an error at once if `path` is anything else."""
-    # Opening some devices has an effect, so the kind is checked before; it may change in between,
-    # so opening does not wait, and the kind is checked again.
-    check_is_regular(path, os.stat(path))
-    file = open(path, mode, opener=_open_without_waiting)
-    try:
-        check_is_regular(path, os.fstat(file.fileno()))
-    except BaseException:
-        file.close()
-        raise
+    with errors_name(path):
+        # Opening some devices has an effect, so the kind is checked before; it may change in
+        # between, so opening does not wait, and the kind is checked again.
+        check_is_regular(path, os.stat(path))
+        file = open(path, mode, opener=_open_without_waiting)
+        try:
+            check_is_regular(path, os.fstat(file.fileno()))
+        except BaseException:
+            file.close()
+            raise
     return file
 
 
@@ -115,12 +127,12 @@ def replace_file(path, data, mode=PUBLIC, *, must_be_new=False):
         If the file is not a regular file, or cannot be written.
     """
     path = resolve_links(path)
-    with _errors_name(path):
+    with errors_name(path):
         status = None
         with suppress(FileNotFoundError):
             status = os.stat(path)
             check_is_regular(path, status)
-        _remove_temporary_files(path)
+        remove_temporary_files(path)
         temporary = file = None
         try:
             while file is None:
@@ -132,8 +144,7 @@ def replace_file(path, data, mode=PUBLIC, *, must_be_new=False):
             while rest:
                 rest = rest[os.write(file.fileno(), rest) :]
             os.fsync(file.fileno())
-            if fcntl is None:
-                file.close()
+            close_unless_locked(file)
             _move(temporary, path, must_be_new)
         except BaseException:
             if file is not None:
@@ -145,6 +156,26 @@ def replace_file(path, data, mode=PUBLIC, *, must_be_new=False):
             raise
     _flush_folder(os.path.dirname(path))
     return file
+
+
+def remove_temporary_files(path):
+    """Remove the temporary files that killed processes left when they wrote `path`.
+
+    Those of other paths with the same beginning may be among them, which does no harm.
+    """
+    folder, name = os.path.split(path)
+    pattern = re.compile(rf"\.{re.escape(name[:MAX_PREFIX])}\.[0-9a-f]{{8}}\.part")
+    names = []
+    with suppress(OSError):  # without the permission to list a folder, files can still be written
+        names = os.listdir(folder or ".")
+    for temporary in (os.path.join(folder, name) for name in filter(pattern.fullmatch, names)):
+        with suppress(OSError):  # it is being written, or has been removed, or cannot be removed
+            if fcntl is None:
+                os.remove(temporary)
+                continue
+            with open_regular(temporary, "r+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.remove(temporary)
 
 
 def lock(file):
@@ -160,6 +191,12 @@ def lock(file):
         raise
     except OSError:
         pass
+
+
+def close_unless_locked(file):
+    """Close a file if the system has no locks: Windows cannot replace a file that is open."""
+    if fcntl is None:
+        file.close()
 
 
 def unlock(file):
@@ -179,19 +216,8 @@ def is_at(path, status):
         return False
 
 
-@contextmanager
-def _errors_name(path):
-    """Raise every OSError of the system as one that names `path`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is None:  # raised by this module
-            raise
-        raise OSError(error.errno, error.strerror, path) from error
-
-
 def _temporary_path(path):
-    """Return a new path in the same folder, see `_remove_temporary_files`."""
+    """Return a new path in the same folder, see `remove_temporary_files`."""
     folder, name = os.path.split(path)
     return os.path.join(folder, f".{name[:MAX_PREFIX]}.{token_hex(4)}.part")
 
@@ -210,26 +236,6 @@ def _create_locked(path, mode):
         raise
     file.close()
     return None
-
-
-def _remove_temporary_files(path):
-    """Remove the temporary files that killed processes left when they wrote `path`.
-
-    Those of other paths with the same beginning may be among them, which does no harm.
-    """
-    folder, name = os.path.split(path)
-    pattern = re.compile(rf"\.{re.escape(name[:MAX_PREFIX])}\.[0-9a-f]{{8}}\.part")
-    names = []
-    with suppress(OSError):  # without the permission to list a folder, files can still be written
-        names = os.listdir(folder or ".")
-    for temporary in (os.path.join(folder, name) for name in filter(pattern.fullmatch, names)):
-        with suppress(OSError):  # it is being written, or has been removed, or cannot be removed
-            if fcntl is None:
-                os.remove(temporary)
-                continue
-            with open_regular(temporary, "r+b") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.remove(temporary)
 
 
 def _keep_attributes(descriptor, path, status):

@@ -14,7 +14,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from sklearn_cls._persistence.files import check_path, open_regular, write_atomically
+from sklearn_cls._persistence.files import (
+    check_path,
+    errors_name,
+    open_regular,
+    write_atomically,
+)
 
 DOCUMENT, CHECKSUM = "sklearn_cls", "sha256"
 MAX_HEADER = 2**24  # bytes; enough for half a million names of features or classes
@@ -99,7 +104,7 @@ class TensorFile:
 def open_file(path):
     """Open a file that `write_file` wrote; raise FileError if it is not one."""
     path = check_path(path)
-    with open_regular(path) as file:
+    with errors_name(path), open_regular(path) as file:
         yield TensorFile(path, file)
 
 
