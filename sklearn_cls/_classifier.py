@@ -366,7 +366,7 @@ class CLSTransformerClassifier(
         sample_weight : array-like of shape (n_sequences,), default=None
             Weight of each sequence in the loss; sequences with weight 0 are left out.
 
-        checkpoint : str, path-like or None, default=None
+        checkpoint : str, bytes, path-like or None, default=None
             Path of a file from which an interrupted fit can be resumed. It is written at the end of
             an epoch, at most once every 5 seconds, and deleted when the fit has finished. After a
             crash or Ctrl-C, the same call resumes from it and, on the same machine with the same
@@ -600,17 +600,19 @@ class CLSTransformerClassifier(
 
         The file is in safetensors format. Weights and the columns of the history are tensors;
         parameters, classes and features are JSON in its metadata. It is written atomically: a crash
-        leaves either the old file or the new one.
+        leaves either the old file or the new one. A symbolic link is followed; the mode, the owner
+        and the group of an existing file are kept.
 
         Parameters
         ----------
-        path : str or path-like
+        path : str, bytes or path-like
             Path of the file, by convention with the extension ".safetensors".
 
         Raises
         ------
         OSError
-            If the file cannot be written. An existing file is then unchanged.
+            If `path` is a directory, a pipe or a device, or if the file cannot be written. An
+            existing file is then unchanged.
         TypeError
             If a class label or a parameter cannot be saved without pickle.
         ValueError
@@ -621,7 +623,8 @@ class CLSTransformerClassifier(
         -----
         UserWarning
             If `callbacks` is set: callbacks are code and are not saved. If callbacks recorded
-            values that JSON cannot represent: they are None in the file.
+            values that JSON cannot represent: they are None in the file. If the owner or the group
+            of the file cannot be kept.
 
         See Also
         --------
@@ -645,7 +648,7 @@ class CLSTransformerClassifier(
 
         Parameters
         ----------
-        path : str or path-like
+        path : str, bytes or path-like
             Path of the file.
 
         device : str or torch.device, default="auto"

@@ -265,7 +265,8 @@ def _keep_attributes(descriptor, path, status):
         mode &= 0o707 | (mode & 0o007) << 3
     else:
         _copy_extended_attributes(path, descriptor)
-    os.fchmod(descriptor, mode)
+    if stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:  # some file systems refuse any change
+        os.fchmod(descriptor, mode)
 
 
 def _copy_extended_attributes(path, descriptor):
