@@ -220,6 +220,7 @@ REFUSED = {
     "weights that are not numbers": values("network.head.weight", np.nan),
     "an infinite weight": values("network.head.bias", -np.inf),
     "a weight that training cannot reach": values("network.norm.weight", 1e20),
+    "a mean that training cannot reach": values(VARIANCE.replace("var", "mean"), 3e38),
     "negative variances": values(VARIANCE, -1),
     "infinite variances": values(VARIANCE, np.inf),
     "a negative counter": values(COUNTER, -1),

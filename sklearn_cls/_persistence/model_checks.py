@@ -19,6 +19,7 @@ from sklearn_cls._training.divergence import MAX_ABS_WEIGHT
 AT_LEAST_1 = Interval(Integral, 1, None, closed="left")
 SEED = Interval(Integral, 0, 2**32, closed="left")
 MAX_COUNT = 2**53
+MAX_MEAN = 1e20  # of the output of a convolution: inputs are at most 1e9 and weights 1e3
 DOCUMENT = {
     "versions": [dict],
     "parameters": [dict],
@@ -146,6 +147,8 @@ def check_weights(module):
             why = f"has a value of {largest}"
         elif name in trained and largest > MAX_ABS_WEIGHT:
             why = f"has a weight of magnitude {largest:.3g}; training stops at {MAX_ABS_WEIGHT:.0f}"
+        elif name.endswith(".running_mean") and largest > MAX_MEAN:
+            why = f"has a mean of {largest:.3g}"
         elif name.endswith((".running_var", ".num_batches_tracked")) and smallest < 0:
             why = f"has a negative value, {smallest:.3g}"
         elif name.endswith(".num_batches_tracked") and largest > MAX_COUNT:
