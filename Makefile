@@ -34,9 +34,11 @@ test-all: .venv/ready
 test-floor: .venv-floor/ready
 	.venv-floor/bin/python -m pytest $(PARALLEL)
 
-# Fuzz the public methods with 2,000 examples instead of 200.
+# Fuzz the public methods with 2,000 examples instead of 200, and with random sequences of 10,000
+# calls instead of 200.
 fuzz: .venv/ready
 	FUZZ_EXAMPLES=2000 $(RUN) -m pytest tests/test_fuzz.py
+	FUZZ_STEPS=10000 $(RUN) -m pytest tests/test_state_machine.py
 
 # Load and use 10,000 mutated model files.
 fuzz-files: .venv/ready
