@@ -4,8 +4,6 @@ skorch and the modules that import it are imported lazily: skorch dominates the 
 """
 
 import warnings
-from copy import copy
-from functools import wraps
 from numbers import Integral, Real
 
 import numpy as np
@@ -42,24 +40,16 @@ from sklearn_cls._network.positions import POSITIONS
 from sklearn_cls._torch.device import gradients_enabled, resolve_device
 from sklearn_cls._torch.random import draw_seed
 from sklearn_cls._training.auto import check_consistency, network_params, training_params
-from sklearn_cls._training.fitted import FittedAttributesMixin, current_model, finished_model
+from sklearn_cls._training.fitted import (
+    FittedAttributesMixin,
+    current_model,
+    finished_model,
+    on_copy,
+)
 from sklearn_cls._version import DOCUMENTATION
 
 AT_LEAST_1 = Interval(Integral, 1, None, closed="left")
 AUTO = StrOptions({"auto"})
-
-
-def on_copy(method):
-    """Run `method` on a shallow copy of the estimator, which no other thread can refit.
-
-    Methods of scikit-learn read several fitted attributes, which must be of the same fit.
-    """
-
-    @wraps(method)
-    def wrapper(self, *args, **kwargs):
-        return method(copy(self), *args, **kwargs)
-
-    return wrapper
 
 
 class CLSTransformerClassifier(
@@ -672,10 +662,6 @@ class CLSTransformerClassifier(
     @property
     def _n_features_out(self):
         return self.module_.norm.normalized_shape[0]
-
-    get_feature_names_out = on_copy(ClassNamePrefixFeaturesOutMixin.get_feature_names_out)
-    _repr_html_ = property(on_copy(BaseEstimator._repr_html_.fget))
-    _repr_mimebundle_ = on_copy(BaseEstimator._repr_mimebundle_)
 
     def __getstate__(self):
         """Return the state without the attributes that training has set on callbacks."""

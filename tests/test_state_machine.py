@@ -34,8 +34,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn_cls import CLSTransformerClassifier
 from sklearn_cls._persistence import checkpoint
 from sklearn_cls._training.auto import ARCHITECTURE
-from sklearn_cls._training.callbacks import PassiveCallback
-from tests.helpers import bumps, small
+from tests.helpers import Hook, bumps, small
 
 N_STEPS = int(os.environ.get("FUZZ_STEPS", 200))
 MAX_CLASSIFIERS = 6  # older ones are no longer compared after every call
@@ -133,16 +132,6 @@ class Tracked:
         return [name for name in INVALID if params[name] in map(repr, INVALID[name])]
 
 
-class Stop(PassiveCallback):
-    """Calls a function at the end of each batch."""
-
-    def __init__(self, stop):
-        self.stop = stop
-
-    def on_batch_end(self, net, training=None, **kwargs):
-        self.stop(net, training)
-
-
 class Calls(RuleBasedStateMachine):
     """Classifiers, files and checkpoints."""
 
@@ -237,7 +226,7 @@ class Calls(RuleBasedStateMachine):
             tracked, data, _ = self.checkpoints[slot]
         model, stopped = tracked.after("fit", data), []
 
-        def stop(net, training):
+        def stop(net, training, **kwargs):
             is_now = len(net.history) == epoch and len(net.history[-1]["batches"]) == batch
             if training and is_now and end != "finish":
                 stopped.append(end)
@@ -246,7 +235,7 @@ class Calls(RuleBasedStateMachine):
                 raise ZeroDivisionError
 
         callbacks = tracked.clf.callbacks
-        tracked.clf.set_params(callbacks=[Stop(stop)])
+        tracked.clf.set_params(callbacks=[Hook(on_batch_end=stop)])
         causes = [*self.causes(tracked, "fit"), *(["checkpoint"] if content else [])]
         with self.errors_name(tracked, *causes):
             before = tracked.state()

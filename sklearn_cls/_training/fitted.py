@@ -5,9 +5,11 @@ Shapes: B sequences, K classes.
 
 from copy import copy
 from dataclasses import dataclass
+from functools import wraps
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cls._data.features import Features
@@ -70,6 +72,19 @@ def current_model(net, classes, features):
     return FittedModel(copy(net), classes, features, history_columns(net.history))
 
 
+def on_copy(method):
+    """Run `method` on a shallow copy of the estimator, which no other thread can refit.
+
+    Methods of scikit-learn read several fitted attributes, which must be of the same fit.
+    """
+
+    @wraps(method)
+    def wrapper(self, *args, **kwargs):
+        return method(copy(self), *args, **kwargs)
+
+    return wrapper
+
+
 class FittedAttributesMixin:
     """The fitted attributes of an estimator: each is read from its `FittedModel`.
 
@@ -77,6 +92,10 @@ class FittedAttributesMixin:
     """
 
     _fitted = None  # the FittedModel, once there is one
+
+    get_feature_names_out = on_copy(ClassNamePrefixFeaturesOutMixin.get_feature_names_out)
+    _repr_html_ = property(on_copy(BaseEstimator._repr_html_.fget))
+    _repr_mimebundle_ = on_copy(BaseEstimator._repr_mimebundle_)
 
     def __sklearn_is_fitted__(self):
         """Return whether the estimator is fitted."""
