@@ -195,6 +195,18 @@ def test_every_name_that_the_system_allows_is_written_and_read(
     assert os.listdir(tmp_path) == ["folder"]
 
 
+@needs_posix
+def test_messages_about_a_name_that_is_not_utf_8_can_be_printed(data, tmp_path):
+    path = os.fsencode(tmp_path) + b"/\xff"
+    with open(path, "wb") as file:
+        file.write(b"notes" * 100)
+    with pytest.raises(ValueError, match=r"/\\udcff' is truncated, or not a safe") as load_error:
+        CLSTransformerClassifier.load(path)
+    with pytest.raises(ValueError, match=r"/\\udcff' is not a checkpoint") as fit_error:
+        small().fit(*data, checkpoint=path)
+    f"{load_error.value} {fit_error.value}".encode()
+
+
 def test_a_dangling_link_creates_its_target(fitted, tmp_path):
     (tmp_path / "link").symlink_to("other")
     (tmp_path / "other").symlink_to("model")

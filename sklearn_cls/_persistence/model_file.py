@@ -130,12 +130,12 @@ def check_origin(cls, file):
         raise damage_error(file.path, f"its format is {number!r}")
     if number > FORMAT:
         raise FileError(
-            f"{file.path} has format {number}, but sklearn_cls {__version__} reads formats up to "
+            f"{file.path!r} has format {number}, but sklearn_cls {__version__} reads formats up to "
             f"{FORMAT}; load it with the versions that wrote it: {file.document.get('versions')}."
         )
     if name != cls.__name__:
         raise FileError(
-            f"{file.path} holds an estimator of class {name!r}, which {cls.__name__}.load cannot "
+            f"{file.path!r} holds an estimator of class {name!r}, which {cls.__name__}.load cannot "
             "load."
         )
 
@@ -241,13 +241,13 @@ def check_layout(file, expected):
     missing, extra = expected.keys() - file.layout.keys(), file.layout.keys() - expected.keys()
     if missing or extra:
         raise FileError(
-            f"{file.path} does not have the tensors that its document describes: missing "
+            f"{file.path!r} does not have the tensors that its document describes: missing "
             f"{sorted(missing)[:5]}, extra {sorted(extra)[:5]}."
         )
     for name, value in expected.items():
         if file.layout[name] != value:
             raise FileError(
-                f"{file.path} has tensor {name!r} of (shape, dtype) {file.layout[name]}, but its "
+                f"{file.path!r} has tensor {name!r} of (shape, dtype) {file.layout[name]}, but its "
                 f"document describes {value}."
             )
 

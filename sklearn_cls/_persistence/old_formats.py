@@ -31,7 +31,7 @@ def from_format_1(document, path):
     parameters, network = dict(document["parameters"]), dict(document["network"])
     if parameters.pop("warmup_fraction") != WARMUP_FRACTION:
         warnings.warn(
-            f"{path} has a warmup_fraction other than {WARMUP_FRACTION}, the only value that "
+            f"{path!r} has a warmup_fraction other than {WARMUP_FRACTION}, the only value that "
             f"sklearn_cls {__version__} supports; predictions are unaffected, but refitting will "
             "give a different model.",
             UserWarning,
@@ -41,7 +41,7 @@ def from_format_1(document, path):
         parameters.pop(name)
     if network.pop("activation") != "gelu":
         raise FileError(
-            f"{path} holds a network with activation={document['network']['activation']!r}; "
+            f"{path!r} holds a network with activation={document['network']['activation']!r}; "
             f"sklearn_cls {__version__} supports only GELU. Load it with the versions that wrote "
             f"it: {document.get('versions')}."
         )

@@ -76,7 +76,7 @@ class TensorFile:
             raise damage_error(path, "it is truncated, or too long")
         if DOCUMENT not in names:
             raise FileError(
-                f"{path} was not written by sklearn_cls: its metadata have the keys "
+                f"{path!r} was not written by sklearn_cls: its metadata have the keys "
                 f"{names[:5]}, but not {DOCUMENT!r}."
             )
         self.text, self.expected = metadata[DOCUMENT], metadata.get(CHECKSUM)
@@ -114,11 +114,11 @@ def read_header(path, file):
     n_bytes = int.from_bytes(start, "little")
     if n_bytes > size - 8:
         raise FileError(
-            f"{path} is truncated, or not a safetensors file: it has {size} bytes, but its first "
+            f"{path!r} is truncated, or not a safetensors file: it has {size} bytes, but its first "
             f"8 bytes declare a header of {n_bytes} bytes."
         )
     if n_bytes > MAX_HEADER:
-        raise FileError(f"{path} has a header of {n_bytes} bytes; the limit is {MAX_HEADER}.")
+        raise FileError(f"{path!r} has a header of {n_bytes} bytes; the limit is {MAX_HEADER}.")
     return start + file.read(n_bytes)
 
 
@@ -136,7 +136,7 @@ def parse_json(text):
 
 def damage_error(path, why):
     """Return the error to raise for a damaged file."""
-    return FileError(f"{path} is damaged: {why}. Copy it again from its source.")
+    return FileError(f"{path!r} is damaged: {why}. Copy it again from its source.")
 
 
 def checksum(text, tensors):
