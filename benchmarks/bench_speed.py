@@ -156,6 +156,25 @@ def unequal_lengths(args):
     yield comparison("fit PLAID", "zero-padded to the longest sequence", seconds, 2.0)
 
 
+def cuda_graphs(args):
+    """Fits with the default settings, with CUDA graphs and without them."""
+    if DEVICE != "cuda":
+        return
+    data, path = {"digits": load_digit_sequences()}, Path(args.data or ".") / "PLAID_TRAIN.ts"
+    if path.exists():
+        data["PLAID"] = load_ts(path)
+    clf = CLSTransformerClassifier(random_state=0)
+
+    def fit_without_graphs(X, y):
+        with torch.cuda.stream(torch.cuda.Stream()):  # on other streams, graphs are not used
+            clf.fit(X, y)
+
+    for name, (X, y) in data.items():
+        functions = {"ours": partial(clf.fit, X, y), "theirs": partial(fit_without_graphs, X, y)}
+        seconds = time_interleaved(functions, args.rounds)
+        yield comparison(f"fit {name}, defaults", "without CUDA graphs", seconds, 3.0)
+
+
 def training_step(args):
     """Compare a training step with its matrix products alone.
 
@@ -319,8 +338,8 @@ def synchronize():
 COMPARISONS = {
     function.__name__: function
     for function in (
-        fits, default_fits, search, predictions, unequal_lengths, training_step, scaling, memory,
-        imports, concurrent_fits,
+        fits, default_fits, search, predictions, unequal_lengths, cuda_graphs, training_step,
+        scaling, memory, imports, concurrent_fits,
     )
 }  # fmt: skip
 

@@ -169,8 +169,8 @@ class CLSTransformerClassifier(
         several CUDA devices, the workers of a parallel search are distributed over them.
 
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Precision of the forward pass. "auto" is bfloat16 autocast on CUDA devices that support it,
-        and float32 elsewhere.
+        Precision of the forward pass. "auto" is bfloat16 autocast on CUDA devices that support it
+        if `d_model` is at least 256, and float32 otherwise.
 
     n_jobs : int or None, default=None
         Number of torch threads; -1 uses all cores, -2 all but one. None chooses one thread per

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from sklearn_cls._training.auto import (
     auto_batch_size,
@@ -7,6 +8,7 @@ from sklearn_cls._training.auto import (
     auto_max_epochs,
     auto_n_threads,
     auto_patch_size,
+    forward_autocast,
 )
 from tests.helpers import bumps, small
 
@@ -104,3 +106,11 @@ def test_a_deep_and_wide_network_is_stable_at_the_automatic_learning_rate(data):
 def test_the_number_of_threads_is_not_set_on_a_gpu(fitted):
     assert auto_n_threads(fitted.module_, "cuda", None, 10**9) is None
     assert auto_n_threads(fitted.module_, "cpu", 3, 1) == 3
+
+
+@pytest.mark.parametrize("d_model", [16, 256])
+def test_auto_precision_is_float32_on_the_cpu(d_model):
+    net = small(d_model=d_model, max_epochs=1).fit(*bumps()).net_
+    x = torch.ones(2, 2)
+    with torch.autocast("cpu", torch.bfloat16), forward_autocast(net):
+        assert (x @ x).dtype == torch.float32

@@ -9,6 +9,7 @@ from sklearn_cls._data.batches import (
     length_bucketed_batches,
     padded_batch,
     prediction_batch,
+    round_up,
     shuffled_by_length,
 )
 from sklearn_cls._data.sequences import Sequences
@@ -246,6 +247,27 @@ def test_batches_from_the_device_cache_equal_those_padded_one_at_a_time(lengths,
         assert inputs.keys() == cached.keys()
         for name, value in inputs.items():
             torch.testing.assert_close(cached[name], value, equal_nan=True)
+
+
+def test_batches_from_the_device_cache_are_padded_to_a_few_different_lengths(monkeypatch):
+    data = dataset(list(range(1, 101)))
+    free_memory(monkeypatch, 2**30)
+    n_steps = set()
+    for inputs, _ in Batches(data, 3, CPU, np.random.default_rng(0)):
+        x, is_padding = inputs["x"], inputs["is_padding"]
+        lengths = (~is_padding).sum(1)
+        assert (x.isnan().all(-1) == is_padding).all()
+        assert x.shape[1] <= max(1.25 * lengths.max(), lengths.max())
+        n_steps.add(x.shape[1])
+    assert len(n_steps) <= 20
+    assert max(n_steps) == 100  # never beyond the longest sequence
+
+
+@pytest.mark.parametrize(
+    ("n", "rounded"), [(1, 1), (7, 7), (8, 8), (9, 10), (100, 112), (112, 112), (113, 128)]
+)
+def test_numbers_of_steps_are_rounded_up_to_three_significant_bits(n, rounded):
+    assert round_up(n) == rounded
 
 
 def test_the_device_cache_takes_at_most_a_quarter_of_the_free_memory(monkeypatch):

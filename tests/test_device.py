@@ -66,13 +66,21 @@ def test_a_device_that_is_not_available_is_replaced_by_the_cpu_with_a_warning():
 
 
 @pytest.mark.parametrize(
-    ("precision", "dtype"),
-    [("auto", torch.float32), ("float32", torch.float32), ("bfloat16", torch.bfloat16)],
+    ("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)]
 )
 def test_precision_is_the_dtype_of_matrix_products_on_the_cpu(precision, dtype):
     x = torch.ones(2, 2)
     with autocast(torch.device("cpu"), precision):
         assert (x @ x).dtype == dtype
+
+
+def test_weights_are_converted_anew_after_an_update_inside_the_autocast_of_the_caller():
+    weight = torch.ones(2, 2, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        for value in (1, 2):
+            weight.data.fill_(value)
+            with autocast(torch.device("cpu"), "bfloat16"):
+                assert (torch.ones(2, 2) @ weight == 2 * value).all()
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])

@@ -64,12 +64,14 @@ PROJECTS = {
         "PyTorch",
         {
             "py:class": {
+                "torch.cuda.CUDAGraph": "generated/$.html#$",
                 "torch.nn.Dropout": "generated/$.html#$",
                 "torch.nn.Module": "generated/$.html#$",
                 "torch.nn.TransformerEncoder": "generated/$.html#$",
                 "torch.optim.AdamW": "generated/$.html#$",
             },
             "py:function": {
+                "torch.cuda.synchronize": "generated/$.html#$",
                 "torch.get_num_threads": "generated/$.html#$",
                 "torch.nn.functional.scaled_dot_product_attention": "generated/$.html#$",
             },

@@ -7,6 +7,7 @@ the inputs of each group and the class codes of all groups.
 Shapes: n or B sequences, T steps, F features.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -73,21 +74,15 @@ class SequenceDataset(Dataset):
         """Return the dataset with sequences that `scaler` standardizes."""
         return replace(self, sequences=replace(self.sequences, scaler=scaler))
 
-    def batch(self, i, device, device_cache=None):
-        """Return the items `i` as inputs and class codes.
-
-        If `device_cache` is given, they are read from it.
-        """
-        if device_cache is None:
-            inputs = padded_batch(self.sequences, self.indices[i], device)
-        else:
-            inputs = device_cache.padded_batch(i, self.sequences.lengths[self.indices[i]])
+    def batch(self, i, device):
+        """Return the items `i` as inputs and class codes."""
+        inputs = padded_batch(self.sequences, self.indices[i], device)
         inputs["sample_weight"] = torch.from_numpy(self.weights[i]).to(device)
         return inputs, torch.from_numpy(self.y[i]).to(device)
 
 
 class DeviceCache:
-    """The steps of all items of a dataset on its training device, without padding.
+    """The items of a dataset on its training device, with their steps one after the other.
 
     They are copied in batches of `batch_size`.
     """
@@ -95,13 +90,16 @@ class DeviceCache:
     def __init__(self, dataset, batch_size, device):
         lengths = dataset.lengths
         ends = lengths.cumsum()
-        self.starts = torch.from_numpy(ends - lengths).to(device)  # (n,)
+        arrays = (dataset.y, dataset.weights, lengths, ends - lengths)
+        self.y, self.weights, self.lengths, self.starts = (
+            torch.from_numpy(array).to(device) for array in arrays
+        )  # (n,) each
         shape = (int(ends[-1]), dataset.sequences.n_features)
         self.steps = torch.empty(shape, dtype=torch.float32, device=device)
         order = np.argsort(lengths, kind="stable")
         for i in np.array_split(order, -(-len(order) // batch_size)):
             x, is_padding = padded_batch(dataset.sequences, dataset.indices[i], device).values()
-            rows = self.rows(i, x.shape[1])
+            rows = self.rows(torch.from_numpy(i).to(device), x.shape[1])
             if is_padding is not None:
                 x, rows = x[~is_padding], rows[~is_padding]
             self.steps[rows] = x
@@ -111,16 +109,25 @@ class DeviceCache:
 
         Those of steps after the end of an item are of other items, or too large.
         """
-        starts = self.starts[torch.from_numpy(i).to(self.starts.device)]
-        return starts.unsqueeze(1) + torch.arange(n_steps, device=starts.device)
+        return self.starts[i].unsqueeze(1) + torch.arange(n_steps, device=i.device)
 
-    def padded_batch(self, i, lengths):
-        """Return what `padded_batch` returns for the items `i`, which have some `lengths`."""
-        rows = self.rows(i, int(lengths.max())).clamp(max=len(self.steps) - 1)
-        x, is_padding = self.steps[rows], padding_mask(lengths, rows.device)
-        if is_padding is not None:
-            x = x.masked_fill(is_padding.unsqueeze(-1), torch.nan)
-        return {"x": x, "is_padding": is_padding}
+    def batches(self, groups, lengths):
+        """Yield a padded batch for each array of items; the `lengths` are those of all items.
+
+        The number of steps is rounded up, so that few shapes occur: the kernels of a shape that
+        occurs often are launched as a CUDA graph.
+        """
+        # The indices are copied together, because each copy waits for the GPU.
+        indices = torch.from_numpy(np.concatenate(groups)).to(self.steps.device)
+        longest = int(lengths.max())
+        for group, i in zip(groups, indices.split([len(i) for i in groups]), strict=True):
+            n_steps = min(round_up(int(lengths[group].max())), longest)
+            x, is_padding = self.steps[self.rows(i, n_steps).clamp(max=len(self.steps) - 1)], None
+            if lengths[group].min() < n_steps:
+                step = torch.arange(n_steps, device=i.device)
+                is_padding = step >= self.lengths[i].unsqueeze(1)
+                x = x.masked_fill(is_padding.unsqueeze(-1), torch.nan)
+            yield {"x": x, "is_padding": is_padding, "sample_weight": self.weights[i]}, self.y[i]
 
 
 @dataclass
@@ -164,19 +171,28 @@ class Batches:
         batches = np.array_split(order, len(self))
         if self.rng is not None:
             self.rng.shuffle(batches)
+        lengths = self.dataset.lengths
         min_padding = MIN_GPU_PADDING if self.device.type == "cuda" else MIN_PADDING
-        for i in batches:
-            lengths = self.dataset.sequences.lengths[self.dataset.indices[i]]
-            groups = groups_of_similar_length(lengths, min_padding * self.patch_size)
-            inputs, y = zip(*(self._group(i[group]) for group in groups), strict=True)
+        min_padding *= self.patch_size
+        batches = [
+            [i[group] for group in groups_of_similar_length(lengths[i], min_padding)]
+            for i in batches
+        ]
+        padded = self.padded_groups(list(itertools.chain(*batches)), lengths)
+        for groups in batches:
+            inputs, y = zip(*itertools.islice(padded, len(groups)), strict=True)
             yield (list(inputs), torch.cat(y)) if len(groups) > 1 else (inputs[0], y[0])
 
-    def _group(self, i):
-        """Return the inputs and class codes of the items `i`, padded to the same length."""
-        inputs, y = self.dataset.batch(i, self.device, self.device_cache)
-        if self.augmentation is not None:
-            inputs = self.augmentation(inputs, y, self.generator)
-        return inputs, y
+    def padded_groups(self, groups, lengths):
+        """Yield the inputs and class codes of groups of items, each padded to one length."""
+        if self.device_cache is None:
+            padded = (self.dataset.batch(i, self.device) for i in groups)
+        else:
+            padded = self.device_cache.batches(groups, lengths)
+        for inputs, y in padded:
+            if self.augmentation is not None:
+                inputs = self.augmentation(inputs, y, self.generator)
+            yield inputs, y
 
     @cached_property
     def device_cache(self):
@@ -229,6 +245,12 @@ def groups_of_similar_length(lengths, min_padding):
         for part in (order[:k], order[k:])
         for group in groups_of_similar_length(lengths[part], min_padding)
     ]
+
+
+def round_up(n):
+    """Return an integer rounded up to 3 significant bits, which adds less than a quarter."""
+    unit = 2 ** max(0, n.bit_length() - 3)
+    return -(-n // unit) * unit
 
 
 def free_memory(device):

@@ -183,13 +183,16 @@ class PatchBatchNorm(nn.BatchNorm1d):
 
     def forward(self, x, is_padding):
         """Normalize x (B, N, D); is_padding (B, N) is True for padding, or None."""
-        patches = x.flatten(0, 1) if is_padding is None else x[~is_padding]  # (patches, D)
         if self.training:
             if self.n_batches is None:
                 self.n_batches = int(self.num_batches_tracked)
             self.n_batches += 1
             self.num_batches_tracked += 1
             self.momentum = max(0.1, 1 / self.n_batches)
+        # On a GPU, a result whose shape depends on the data would have to be waited for.
+        if x.is_cuda and is_padding is not None and len(x) > 1:
+            return self.masked(x, is_padding)
+        patches = x.flatten(0, 1) if is_padding is None else x[~is_padding]  # (patches, D)
         # A single patch has no variance, so it is normalized by the running statistics.
         use_batch_statistics = self.training and len(patches) > 1
         patches = F.batch_norm(
@@ -199,3 +202,18 @@ class PatchBatchNorm(nn.BatchNorm1d):
         if is_padding is None:
             return patches.view_as(x)
         return patches.new_zeros(x.shape).index_put((~is_padding,), patches)
+
+    def masked(self, x, is_padding):
+        """Normalize x (B, N, D), with sums over all patches in which padding counts as zero."""
+        is_padding = is_padding.unsqueeze(-1)  # (B, N, 1)
+        mean, var = self.running_mean, self.running_var
+        if self.training:
+            n = (~is_padding).sum()
+            mean = x.float().masked_fill(is_padding, 0.0).sum((0, 1)) / n
+            deviation = (x - mean).masked_fill(is_padding, 0.0)
+            var = deviation.square().sum((0, 1)) / n
+            with torch.no_grad():
+                self.running_mean.lerp_(mean, self.momentum)
+                self.running_var.lerp_(var * n / (n - 1), self.momentum)  # unbiased
+        normalized = (x - mean) * ((var + self.eps).rsqrt() * self.weight) + self.bias
+        return normalized.masked_fill(is_padding, 0.0).to(x.dtype)

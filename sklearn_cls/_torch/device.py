@@ -62,11 +62,13 @@ def device_or_cpu(device):
 
 
 def autocast(device, precision):
-    """Return the autocast context of `precision` ("auto", "float32", "bfloat16")."""
-    if precision == "auto":
-        has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        precision = "bfloat16" if has_bfloat16 else "float32"
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    """Return the autocast context of `precision`, "float32" or "bfloat16".
+
+    Weights that autocast has converted are not cached: the cache would outlive an update inside the
+    caller's autocast.
+    """
+    is_enabled = precision == "bfloat16"
+    return torch.autocast(device.type, torch.bfloat16, is_enabled, cache_enabled=False)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from numbers import Integral
 import numpy as np
 import torch
 
+from sklearn_cls._torch.device import autocast
 from sklearn_cls._torch.threads import ELEMENTS_PER_THREAD, resolve_n_threads
 
 MAX_TOKENS = 64  # of a sequence of median length; the cost of attention grows with their square
@@ -14,6 +15,7 @@ AUTO_LR = 2e-3  # peak learning rate for batches of 16 and d_model=64
 AUTO_UPDATES = 600  # with batches of 32 or more
 AUTO_MIN_EPOCHS = 10  # for large datasets, for which 600 updates would be fewer epochs
 WARMUP_FRACTION = 0.1
+MIN_BFLOAT16_WIDTH = 256  # the casts of narrower networks take longer than bfloat16 saves
 ARCHITECTURE = (  # parameters that determine the shapes or the meaning of the weights
     "cls_strategy",
     "pooling",
@@ -85,6 +87,19 @@ def auto_n_threads(module, device, n_jobs, n_steps):
     embedding = module.embedding
     n_elements = n_steps / embedding.patch_size * embedding.d_model
     return resolve_n_threads(n_jobs, n_elements // ELEMENTS_PER_THREAD)
+
+
+def forward_autocast(net):
+    """Return the autocast context of the forward pass of a net."""
+    device, precision = torch.device(net.device), net.precision
+    if precision == "auto":
+        use_bfloat16 = (
+            device.type == "cuda"
+            and net.module_.embedding.d_model >= MIN_BFLOAT16_WIDTH
+            and torch.cuda.is_bf16_supported()
+        )
+        precision = "bfloat16" if use_bfloat16 else "float32"
+    return autocast(device, precision)
 
 
 def network_params(params, data, n_classes, seed, warm_start_net=None):

@@ -25,13 +25,14 @@ from sklearn_cls._data.batches import (
     padded_batch,
 )
 from sklearn_cls._data.validation import read_sequences
-from sklearn_cls._network.dropout import seed_generators
+from sklearn_cls._network.dropout import generators, seed_generators
 from sklearn_cls._network.encoder import CLSEncoder
-from sklearn_cls._torch.device import autocast, device_or_cpu
+from sklearn_cls._torch.device import device_or_cpu
 from sklearn_cls._torch.random import initial_weights
 from sklearn_cls._torch.threads import thread_local_num_threads, torch_threads
-from sklearn_cls._training.auto import auto_n_threads
+from sklearn_cls._training.auto import auto_n_threads, forward_autocast
 from sklearn_cls._training.callbacks import PassiveCallback, StopTraining
+from sklearn_cls._training.cuda_graph import GraphedFunction
 from sklearn_cls._training.divergence import check_losses, check_weights
 from sklearn_cls._training.history import is_finished
 from sklearn_cls._training.interrupts import is_stop_request
@@ -122,28 +123,15 @@ class Net(NeuralNetClassifier):
 
     def get_iterator(self, dataset, training=False):
         """Return the standardized batches of a dataset, shuffled and augmented for training."""
-        dataset = dataset.scaled(self.scaler)
-        device, embedding = torch.device(self.device), self.module_.embedding
         batches = partial(
-            Batches, dataset, self.batch_size, device, patch_size=embedding.patch_size
-        )
-        if not training:
-            return batches()
-        rng, augmentation, generator = np.random.default_rng(self.seed), None, None
-        if self.augment:
-            augmentation = partial(
-                augment,
-                n_classes=self.module_.head.out_features,
-                # A segment of much larger scale would make the rest of a sequence look constant.
-                use_cutmix=not embedding.use_instance_norm,
-            )
-            # The seeds of dropout and of the [CLS] token are `seed` and `seed + 1`.
-            generator = torch.Generator(device).manual_seed(self.seed + 2)
-        return batches(rng=rng, augmentation=augmentation, generator=generator)
+            Batches, dataset.scaled(self.scaler), self.batch_size, torch.device(self.device),
+            patch_size=self.module_.embedding.patch_size,
+        )  # fmt: skip
+        return batches(**shuffling(self)) if training else batches()
 
     def infer(self, x, **fit_params):
         """Return the logits of a batch, (B, K)."""
-        with autocast(torch.device(self.device), self.precision):
+        with forward_autocast(self):
             return self.module_(x["x"], x["is_padding"])
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
@@ -171,13 +159,18 @@ class Net(NeuralNetClassifier):
     def train_step_single(self, batch, fraction=1.0):
         """Accumulate the gradient of a micro-batch, which is a `fraction` of the batch."""
         self._set_training(True)
-        inputs, y = batch
+        if fraction == 1.0:
+            return self.graphed_forward_backward_(*batch)
+        return self.forward_backward(*batch, fraction)
+
+    def forward_backward(self, inputs, y, fraction=1.0):
+        """Accumulate the gradient of a micro-batch; return its loss and logits."""
         y_pred = self.infer(inputs)
         loss = self.get_loss(y_pred, y, X=inputs, training=True)
         if fraction != 1.0:
             loss = loss * fraction
         loss.backward()
-        return {"loss": loss.detach(), "y_pred": y_pred}
+        return {"loss": loss.detach(), "y_pred": y_pred.detach()}
 
     def validation_step(self, batch, **fit_params):
         """Return loss and logits of a validation batch."""
@@ -260,6 +253,9 @@ class Net(NeuralNetClassifier):
         """Train on `dataset` for all epochs, or until a callback or Ctrl-C stops the training."""
         n_steps = min(self.batch_size, len(dataset)) * dataset.lengths.mean()
         self.train_batches_ = self.get_iterator(dataset, training=True)
+        self.graphed_forward_backward_ = GraphedFunction(
+            self.forward_backward, torch.device(self.device), generators(self.module_), self.module_
+        )
         try:
             with torch_threads(auto_n_threads(self.module_, self.device, n_jobs, n_steps)):
                 self.notify("on_train_begin", X=dataset, y=None)
@@ -274,6 +270,8 @@ class Net(NeuralNetClassifier):
             if not any(map(is_finished, self.history)):
                 raise
             self.is_interrupted = True
+        finally:
+            del self.graphed_forward_backward_
         with suppress(StopTraining):
             self.notify("on_train_end", X=dataset, y=None)
         self.module_.eval()
@@ -299,6 +297,24 @@ class Net(NeuralNetClassifier):
         # On several threads, copying large tensors would hang in a forked process.
         with thread_local_num_threads(1):
             self.module_.load_state_dict(weights)
+
+
+def shuffling(net):
+    """Return the parameters of `Batches` that shuffle and perhaps augment the training data."""
+    rng = np.random.default_rng(net.seed)
+    if not net.augment:
+        return {"rng": rng}
+    device = torch.device(net.device)
+    # The seeds of dropout and of the [CLS] token are `seed` and `seed + 1`.
+    generator = torch.Generator(device).manual_seed(net.seed + 2)
+    augmentation = partial(
+        augment,
+        n_classes=net.module_.head.out_features,
+        # A segment of much larger scale would make the rest of a sequence look constant.
+        use_cutmix=not net.module_.embedding.use_instance_norm,
+    )
+    augmentation = GraphedFunction(augmentation, device, [generator])
+    return {"rng": rng, "augmentation": augmentation, "generator": generator}
 
 
 def new_net(network, **kwargs):

@@ -12,9 +12,8 @@ from sklearn_cls._data.batches import (
     length_bucketed_batches,
     prediction_batch,
 )
-from sklearn_cls._torch.device import autocast
 from sklearn_cls._torch.threads import parallel_map
-from sklearn_cls._training.auto import auto_n_threads
+from sklearn_cls._training.auto import auto_n_threads, forward_autocast
 
 
 def predict_batches(net, sequences, function, n_jobs=None, n_steps=None):
@@ -43,7 +42,7 @@ def predict_batches(net, sequences, function, n_jobs=None, n_steps=None):
     def compute_batch(indices):
         """Return pairs of indices and results; several if the device runs out of memory."""
         try:
-            with torch.inference_mode(), autocast(device, net.precision):
+            with torch.inference_mode(), forward_autocast(net):
                 batch = prediction_batch(sequences, indices, device)
                 return [(indices, function(**batch)[: len(indices)].float().cpu().numpy())]
         except torch.OutOfMemoryError:

@@ -10,6 +10,7 @@ from sklearn_cls._training.history import is_finished
 
 OPTIMIZER = ("optimizer_", "schedule_")
 RECORDED = ("epoch", "train_loss", "lr", "dur")  # of every finished epoch
+TRAINING = ("train_batches_", "graphed_forward_backward_")
 
 
 def training_state(net):
@@ -89,7 +90,7 @@ def check_structure(value, expected, name):
 def strip_training_state(net, *, keep_optimizer=False):
     """Remove datasets, callbacks, history and perhaps the optimizer; return the net."""
     net.__dict__.update(_stripped(net))
-    for name in ("train_batches_", *(() if keep_optimizer else OPTIMIZER)):
+    for name in (*TRAINING, *(() if keep_optimizer else OPTIMIZER)):
         if hasattr(net, name):
             delattr(net, name)
     return net
@@ -98,7 +99,7 @@ def strip_training_state(net, *, keep_optimizer=False):
 def pickle_state(net):
     """Return what prediction needs, with the weights as arrays, which have no device."""
     state = {**vars(net), **_stripped(net)}
-    for name in ("module_", "criterion_", "train_batches_", *OPTIMIZER):
+    for name in ("module_", "criterion_", *TRAINING, *OPTIMIZER):
         state.pop(name, None)
     state["weights"] = {k: v.cpu().numpy() for k, v in net.module_.state_dict().items()}
     return state
