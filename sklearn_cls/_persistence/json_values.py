@@ -87,6 +87,10 @@ def classes_from_json(document):
             f"{len(labels)} classes of dtype {dtype.str} take too much memory; fit with y of dtype "
             "object."
         )
+    if dtype.kind in "iu":  # NumPy 1 wraps larger integers around
+        bounds = np.iinfo(dtype)
+        if not all(bounds.min <= label <= bounds.max for label in labels):
+            raise ValueError(f"a class is out of bounds for dtype {dtype.str}.")
     return np.array(labels, dtype=dtype)
 
 
