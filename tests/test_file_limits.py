@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sklearn_cls import CLSTransformerClassifier
+from sklearn_cls._persistence.json_values import MAX_LABEL_BYTES, MAX_LABEL_FACTOR
 from sklearn_cls._persistence.tensor_file import FileError, open_file
 from tests.helpers import bumps, small
 from tests.mutate_files import DOCUMENT, File, join
@@ -16,7 +17,7 @@ from tests.mutate_files import DOCUMENT, File, join
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 # What reading may take: bytes of memory and seconds per byte of JSON and per byte of tensors.
-MEMORY_OF_JSON, MEMORY_OF_TENSORS, MEMORY = 60, 4, 2**25
+MEMORY_OF_JSON, MEMORY_OF_TENSORS, MEMORY = 60, 4, 2**26
 SECONDS_OF_JSON, SECONDS_OF_TENSORS, SECONDS = 2e-6, 1e-7, 0.5
 
 # Load files, each with a limit of memory and of CPU time. Before that, load a small one, which
@@ -102,6 +103,14 @@ def test_memory_and_time_are_linear_in_the_bytes_of_json(path):
             large = path.with_name(f"{kind} in {place}")
             content, sizes[large] = bulky(path.read_bytes(), kind, place)
             large.write_bytes(content)
+    wide = path.with_name("wide labels")
+    file = File(path.read_bytes())
+    n = 2**16  # labels, which together take as much memory as they may
+    labels = [f"{i:05}" for i in range(n)]
+    limit = MAX_LABEL_BYTES + MAX_LABEL_FACTOR * len(json.dumps(labels))
+    file.document["classes"] = {"dtype": f"<U{limit // n // 4}", "labels": labels}
+    wide.write_bytes(file.content())
+    sizes[wide] = os.path.getsize(wide)
     results = load_within_limits(path, sizes)
     assert results == dict.fromkeys(sizes, "refused")
 

@@ -170,6 +170,7 @@ REFUSED = {
     "nested classes": classes("<i8", [1, 2], [3, 4]),
     "classes of a huge dtype": classes("<U99999999", "a", "b"),
     "classes of a large dtype": classes("<U9999", "a", "b"),
+    "many classes as wide as one": classes("<U10000", *map(str, range(1000)), "x" * 10_000),
     "classes of a pickled dtype": classes("|V8", "a", "b"),
     "names that occur twice": put(("feature_names_in", ["t"] * 10)),
     "names that are numbers": put(("feature_names_in", list(range(10)))),

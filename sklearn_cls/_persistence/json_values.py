@@ -12,8 +12,11 @@ import torch
 from sklearn_cls._persistence.tensor_file import parse_json
 
 LABEL_DTYPES = r"[<>|=]([biuf]\d+|[SU]\d+|O|[mM]8\[\w+\])"
-# Bytes of all labels in memory: a constant, and a multiple of their size in the file.
-MAX_LABEL_BYTES, MAX_LABEL_FACTOR = 2**16, 100
+# An array gives every text as many bytes as the longest. These are limits of the bytes of a label
+# beyond those of the longest, and of the bytes of all labels, of which the second is per byte of
+# JSON.
+MAX_PADDING = 2**12
+MAX_LABEL_BYTES, MAX_LABEL_FACTOR = 2**23, 8
 MT19937_WORDS = 624  # in the state of the generator of a RandomState
 NUMBERS = {bool: "b", int: "i", float: "f"}  # kinds of NumPy's dtypes
 COLUMN_DTYPES = ("F64", "I64", "BOOL")  # of a column that holds numbers
@@ -81,8 +84,9 @@ def classes_from_json(document):
     if not re.fullmatch(LABEL_DTYPES, document["dtype"]):
         raise ValueError(f"classes of dtype {document['dtype']!r} are not supported.")
     dtype, labels = np.dtype(document["dtype"]), [from_json(x) for x in document["labels"]]
+    longest = max((len(label) for label in labels if isinstance(label, str | bytes)), default=0)
     limit = MAX_LABEL_BYTES + MAX_LABEL_FACTOR * len(json.dumps(document["labels"]))
-    if dtype.itemsize * len(labels) > limit:
+    if dtype.itemsize > 4 * longest + MAX_PADDING or dtype.itemsize * len(labels) > limit:
         raise ValueError(
             f"{len(labels)} classes of dtype {dtype.str} take too much memory; fit with y of dtype "
             "object."

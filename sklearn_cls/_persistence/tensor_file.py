@@ -2,7 +2,7 @@
 
 The document is a string in the metadata of the file, next to the SHA-256 of the document and of
 every tensor. Reading a file runs no code. It takes time and memory in proportion to the size of the
-file: at most 50 bytes per byte of JSON, and 4 bytes per byte of tensors.
+file: at most 60 bytes per byte of JSON, and 4 bytes per byte of tensors.
 """
 
 import hashlib
