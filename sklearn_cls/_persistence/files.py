@@ -133,11 +133,11 @@ def replace_file(path, data, mode=PUBLIC, *, must_be_new=False):
             status = os.stat(path)
             check_is_regular(path, status)
         remove_temporary_files(path)
-        temporary = file = None
+        temporary, file = _temporary_path(path), None
+        first_mode = status.st_mode & PRIVATE if status else mode
         try:
-            while file is None:
+            while (file := _create_locked(temporary, first_mode)) is None:
                 temporary = _temporary_path(path)
-                file = _create_locked(temporary, status.st_mode & PRIVATE if status else mode)
             if status:
                 _keep_attributes(file.fileno(), path, status)
             rest = memoryview(data)
@@ -150,9 +150,8 @@ def replace_file(path, data, mode=PUBLIC, *, must_be_new=False):
             if file is not None:
                 with suppress(OSError):
                     file.close()
-            if temporary is not None:
-                with suppress(OSError):
-                    os.remove(temporary)
+            with suppress(OSError):
+                os.remove(temporary)
             raise
     _flush_folder(os.path.dirname(path))
     return file
