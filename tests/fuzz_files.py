@@ -206,12 +206,15 @@ class Worker:
         self.results = []
         self.start()
 
+    def command(self):
+        """Return the command of the process."""
+        numbers = map(str, (self.next, self.last, self.step))
+        return [sys.executable, "-m", "tests.fuzz_files", "--work", *numbers, self.folder]
+
     def start(self):
-        command = [sys.executable, "-m", "tests.fuzz_files", "--work", str(self.next),
-                   str(self.last), str(self.step), self.folder]  # fmt: skip
         with open(Path(self.folder) / "errors", "w") as errors:  # and the progress bars of fits
             self.process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=errors, bufsize=0
+                self.command(), stdout=subprocess.PIPE, stderr=errors, bufsize=0
             )
         self.running, self.buffer, self.seen = None, b"", time.monotonic()
 
@@ -236,6 +239,7 @@ class Worker:
         if is_hanging:
             self.process.kill()
         code = self.process.wait()
+        self.process.stdout.close()
         if self.running is not None:
             what = "hangs" if is_hanging else f"ends the process with code {code}"
             self.results.append((*self.running, what, False))
@@ -245,7 +249,6 @@ class Worker:
         if self.next < self.last:
             self.start()
         else:
-            self.process.stdout.close()
             self.process = None
 
 
