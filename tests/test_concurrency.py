@@ -40,6 +40,24 @@ def test_every_answer_file_and_copy_is_of_one_model_while_another_thread_refits(
     assert all(n_whole == n for n_whole, n, _ in counts)
 
 
+@pytest.mark.parametrize("pooling", ["cls", "attention"])
+@pytest.mark.parametrize("positions", ["sinusoidal", "rope"])
+def test_the_first_prediction_of_a_loaded_model_sets_no_attribute(
+    pooling, positions, data, tmp_path
+):
+    clf = small(pooling=pooling, positions=positions, cls_strategy="random", max_epochs=1)
+    clf.fit(*data).save(tmp_path / "model")
+    loaded = type(clf).load(tmp_path / "model")
+    objects = [loaded, loaded._fitted, loaded.net_, loaded.net_.scaler, *loaded.module_.modules()]
+    before = [dict(vars(item)) for item in objects]
+    for X in (data[0], list(np.tile(data[0], (1, 3, 1)))):
+        for method in ("predict", "predict_proba", "transform", "cls_attention"):
+            getattr(loaded, method)(X)
+    for item, attributes in zip(objects, before, strict=True):
+        assert vars(item).keys() == attributes.keys()
+        assert all(vars(item)[name] is value for name, value in attributes.items())
+
+
 def test_fits_in_four_threads_equal_those_made_one_at_a_time(data):
     X, y = data
     params = [

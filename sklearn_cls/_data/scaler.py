@@ -8,7 +8,6 @@ Shapes: S steps of several sequences, F features.
 
 import warnings
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -41,12 +40,12 @@ class Scaler:
         """Return a scaler that changes no feature."""
         return cls(np.zeros(n_features), np.zeros(n_features), np.ones(n_features))
 
-    @cached_property
-    def _factor(self):
-        """The factor (F,) that keeps differences of huge numbers finite, or None if it is 1."""
+    def __post_init__(self):
+        """Compute the factor (F,) that keeps differences of huge numbers finite; None means 1."""
         std = np.where(np.isfinite(self.std), self.std, 0)
         is_huge = np.maximum(np.abs(self.mean), std) > HUGE
-        return np.where(is_huge, 0.25, 1.0) if is_huge.any() else None
+        # It is computed now, because threads share the object.
+        object.__setattr__(self, "_factor", np.where(is_huge, 0.25, 1.0) if is_huge.any() else None)
 
     def __call__(self, values):
         """Return standardized and clipped values (..., F), float32."""
