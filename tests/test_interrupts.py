@@ -332,7 +332,7 @@ class RaiseAt:
 
     def __init__(self, k, files):
         self.k, self.files = k, files
-        self.n, self.where = 0, None
+        self.instructions, self.where = [], None
 
     def __enter__(self):
         self.before = sys.gettrace()
@@ -347,19 +347,18 @@ class RaiseAt:
             return None
         frame.f_trace_opcodes = True
         if event == "opcode":
-            if self.n == self.k:
+            self.instructions.append((frame.f_code, frame.f_lasti))
+            if len(self.instructions) == self.k + 1:
                 self.where = f"{frame.f_code.co_qualname}:{frame.f_lineno}"
-                self.n += 1
                 raise KeyboardInterrupt
-            self.n += 1
         return self.trace
 
 
-def run_to_the_end(function, files):
-    """Return the number of instructions that a function executes in these files."""
-    with RaiseAt(-1, files) as count:
+def instructions(function, files):
+    """Return the instructions that a function executes in these files, in order."""
+    with RaiseAt(-1, files) as step:
         function()
-    return count.n
+    return step.instructions
 
 
 def settings():
@@ -397,7 +396,7 @@ def test_an_interrupt_at_any_instruction_of_a_write_leaves_the_old_file_or_the_n
 
     write()
     before = settings()
-    for k in range(run_to_the_end(write, files)):
+    for k in range(len(instructions(write, files))):
         (tmp_path / "file").write_bytes(b"old")
         with contextlib.suppress(KeyboardInterrupt), RaiseAt(k, files) as step:
             write()
@@ -430,7 +429,7 @@ def test_an_interrupt_at_any_instruction_of_a_checkpoint_leaves_a_whole_one_and_
 
     use()
     before = settings()
-    n = run_to_the_end(use, files)
+    n = len(instructions(use, files))
     for k in range(0, n, step_size):
         use()
         with contextlib.suppress(KeyboardInterrupt), RaiseAt(k, files) as step:
@@ -468,9 +467,13 @@ def test_an_interrupt_at_any_instruction_of_a_fit_is_not_silent_and_the_next_fit
         return clf.fit(X, y, checkpoint=path)
 
     expected = fit(small(**params)).loss_curve_
-    n = run_to_the_end(lambda: fit(small(**params, callbacks=[stop])), STEPPED)
+    executed = instructions(lambda: fit(small(**params, callbacks=[stop])), STEPPED)
+    # An instruction of a loop is executed many times, but each one is as likely to be chosen.
+    rng, places = np.random.default_rng(n_steps), {}
+    for k in rng.permutation(len(executed)):
+        places[executed[k]] = k
     before = settings()
-    for k in np.random.default_rng(n_steps).permutation(n)[:n_steps]:
+    for k in rng.permutation(list(places.values()))[:n_steps]:
         clf, was_raised = small(**params, callbacks=[stop]), False
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
