@@ -496,7 +496,9 @@ class CLSTransformerClassifier(
             Class labels.
         """
         model = self._fitted_model()
-        return model.classes[self._predict(model, X, model.probabilities).argmax(axis=1)]
+        # The probabilities of all sequences may need far more memory than X if there are many
+        # classes, so only the codes are kept.
+        return model.classes[self._predict(model, X, model.class_codes)[:, 0].astype(int)]
 
     def predict_proba(self, X):
         """Return the probability of each class for each sequence.

@@ -3,6 +3,7 @@
 `benchmarks/bench_growth.py` measures seconds and bytes.
 """
 
+import tracemalloc
 from math import log
 
 import numpy as np
@@ -77,3 +78,15 @@ def test_steps_and_attention_grow_at_most_by_a_power_of_1_2(small_data, large_da
 
     for before, after in zip(costs(*small_data), costs(*large_data), strict=True):
         assert log(after / before) / log(16) < MAX_EXPONENT
+
+
+def test_predict_does_not_hold_the_probabilities_of_all_sequences_and_classes():
+    n, n_classes = 4000, 1000
+    clf = small(max_epochs=1).partial_fit(*bumps(20), classes=range(n_classes))
+    X = bumps(n)[0]
+    tracemalloc.start()
+    y = clf.predict(X)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert np.array_equal(y, clf.predict_proba(X).argmax(1))
+    assert peak < n * n_classes  # bytes; the probabilities have 4 each

@@ -54,6 +54,10 @@ class FittedModel:
         """Return the probabilities of the classes for a padded batch, (B, K)."""
         return self.module(**batch).float().softmax(-1)
 
+    def class_codes(self, **batch):
+        """Return the most probable class of each sequence of a padded batch, (B, 1)."""
+        return self.probabilities(**batch).argmax(-1, keepdim=True)
+
 
 def finished_model(net, classes, features, *, keep_optimizer=False):
     """Return the model of a net that has been trained, from which the training state is removed."""
