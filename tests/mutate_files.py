@@ -275,7 +275,9 @@ def change_header(rng, file):
     elif kind == 4:
         header["__metadata__"][rng.choice(["x", "format", ""])] = rng.choice(["", "x" * 10**5])
     elif kind == 5:
-        header["__metadata__"] = rng.choice([None, [], {}, "x", {"x": 1}, {DOCUMENT: {}}])
+        header["__metadata__"] = rng.choice(
+            [None, [], [DOCUMENT, CHECKSUM], {}, "x", {"x": 1}, {DOCUMENT: {}}]
+        )
     elif kind == 6:
         header["__metadata__"][CHECKSUM] = rng.choice(["", None, 0, "0" * 64, "\ud800"])
     elif kind == 7:

@@ -298,6 +298,15 @@ def test_losing_the_owner_or_the_group_of_a_file_warns_and_gives_no_group_more_r
     assert (status.st_uid, status.st_gid, permissions(path)) == (NOBODY, NOBODY, mode)
 
 
+@needs_root
+def test_the_warning_about_a_lost_owner_names_the_line_that_saves(path, fitted, request):
+    os.chown(path, 1234, 5678)
+    request.getfixturevalue("as_nobody")
+    with pytest.warns(UserWarning, match="has lost its gid 5678 and uid 1234") as caught:
+        fitted.save(path)
+    assert [warning.filename for warning in caught] == [__file__]
+
+
 @pytest.mark.skipif(not hasattr(os, "setxattr"), reason="needs extended attributes")
 def test_extended_attributes_are_kept(path):
     try:
@@ -568,7 +577,7 @@ def test_a_close_that_fails_after_the_file_is_on_disk_does_no_harm(path, monkeyp
 
 WRITE_AND_STOP = """
 import os, sys, time
-from sklearn_cls._persistence import checkpoint, files
+from sklearn_cls._persistence import files
 
 def stop(*args):
     print("writing", flush=True)

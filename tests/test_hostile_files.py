@@ -241,6 +241,10 @@ REFUSED = {
     "offsets that are fractions": entry(data_offsets=[0.0, 64.0]),
     "no offsets": entry(data_offsets=None),
     "metadata that are a list": header(lambda head: head.update(__metadata__=[])),
+    "metadata that are a list of the right names": header(
+        lambda head: head.update(__metadata__=list(head["__metadata__"]))
+    ),
+    "metadata that are text": header(lambda head: head.update(__metadata__=DOCUMENT)),
     "a document that is no text": header(
         lambda head: head["__metadata__"].update({DOCUMENT: {"format": 3}})
     ),

@@ -258,7 +258,7 @@ def _keep_attributes(descriptor, path, status):
             f"{path!r} has lost its {' and '.join(lost)}, because this process lacks the "
             "permission to keep them when it replaces the file; restore them with chown.",
             UserWarning,
-            stacklevel=6,
+            stacklevel=7,
         )
     if any(name.startswith("gid") for name in lost):
         mode &= 0o707 | (mode & 0o007) << 3

@@ -69,7 +69,7 @@ class TensorFile:
             }
             self.n_bytes = max((entry["data_offsets"][1] for entry in header.values()), default=0)
             is_complete = os.fstat(file.fileno()).st_size == len(self.header) + self.n_bytes
-            names = sorted(metadata)
+            names = sorted(metadata.keys())  # A list has none and raises an error, too.
         except INVALID_HEADER as error:
             raise damage_error(path, f"its header is invalid ({error!r})") from error
         if not is_complete:
