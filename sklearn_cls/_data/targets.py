@@ -23,6 +23,7 @@ FEW_LABELS = Repr()  # shows the first labels of a list, so that messages stay s
 FEW_LABELS.maxlist, FEW_LABELS.maxstring = 10, 60
 
 
+@np.errstate(all="ignore")  # Weights may underflow.
 def check_targets(estimator, sequences, y, sample_weight, classes=None, *, is_part=False):
     """Return the classes and the dataset of the sequences with positive weight.
 

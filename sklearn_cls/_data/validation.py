@@ -132,14 +132,10 @@ def _check_numeric(X, **kwargs):
         X = np.asarray(X)
     else:
         with FILTERS_LOCK:
-            is_frame = hasattr(X, "dtypes") and getattr(X, "ndim", None) == 2  # of pandas
-            dtypes = X.dtypes if is_frame else [getattr(X, "dtype", None)]
-            for dtype in dtypes:
+            for dtype in _dtypes(X):
                 if isinstance(dtype, np.dtype):
                     _check_dtype(dtype, "X")
-            # Columns of pandas' own dtypes may hold missing values other than NaN.
-            is_extended = is_frame and not all(isinstance(dtype, np.dtype) for dtype in dtypes)
-            dtype = np.float64 if is_extended else None
+            dtype = np.float64 if _may_hold_other_missing_values(X) else None
             X = check_array(X, dtype=dtype, ensure_all_finite=False, **kwargs)
     if X.ndim > 3:
         raise ValueError(
@@ -147,6 +143,20 @@ def _check_numeric(X, **kwargs):
             "n_features), for images X.reshape(len(X), n_rows, -1)."
         )
     return _as_real(X)
+
+
+def _dtypes(X):
+    """Return the dtypes of the columns of a pandas data frame, or that of X."""
+    is_frame = hasattr(X, "dtypes") and getattr(X, "ndim", None) == 2
+    return list(X.dtypes) if is_frame else [getattr(X, "dtype", None)]
+
+
+def _may_hold_other_missing_values(X):
+    """Return whether X has objects, or a dtype of pandas, and may hold None or pandas.NA."""
+    return any(
+        getattr(dtype, "kind", None) == "O" or hasattr(dtype, "construct_array_type")
+        for dtype in _dtypes(X)
+    )
 
 
 def _is_numeric_array(X):
@@ -229,9 +239,7 @@ def _as_array(x, name):
     x = x if is_frame else np.asarray(x)
     if is_frame or x.dtype == object:  # These may hold missing values other than NaN.
         with FILTERS_LOCK:
-            dtypes = x.dtypes if getattr(x, "ndim", None) == 2 else [x.dtype]
-            is_numeric = all(isinstance(dtype, np.dtype) and dtype.kind != "O" for dtype in dtypes)
-            dtype = None if is_numeric else np.float64
+            dtype = np.float64 if _may_hold_other_missing_values(x) else None
             x = check_array(x, dtype=dtype, ensure_all_finite=False, ensure_2d=False)
     _check_dtype(x.dtype, name)
     return _as_real(x)

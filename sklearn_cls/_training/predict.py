@@ -36,6 +36,11 @@ def predict_batches(net, sequences, function, n_jobs=None, n_steps=None):
     Returns
     -------
     result : ndarray of shape (n_sequences, ..., n_steps), float32
+
+    Raises
+    ------
+    RuntimeError
+        If a result is not finite, because the weights are damaged.
     """
     device, sequences = torch.device(net.device), replace(sequences, scaler=net.scaler)
 
@@ -57,6 +62,12 @@ def predict_batches(net, sequences, function, n_jobs=None, n_steps=None):
     *shape, n_default = parts[0][1].shape[1:]
     result = np.zeros((len(sequences), *shape, n_steps or n_default), dtype=np.float32)
     for indices, part in parts:
+        if not np.isfinite(part).all():
+            i = indices[np.argmin(np.isfinite(part).reshape(len(part), -1).all(1))]
+            raise RuntimeError(
+                f"The network computed NaN or infinity for X[{i}]: its weights are damaged. Fit "
+                "the estimator again, or load it from its file."
+            )
         result[indices, ..., : part.shape[-1]] = part
     return result
 
