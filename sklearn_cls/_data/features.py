@@ -49,6 +49,8 @@ def check_n_features(n_features, expected, estimator):
 
 def column_names(X, estimator, features):
     """Return the column names of X or None, after comparing them with those of `features`."""
+    if X is None and (features is None or features.feature_names_in is None):
+        return None
     known = _class_named(estimator)()
     if features is not None:
         known.feature_names_in_ = features.feature_names_in

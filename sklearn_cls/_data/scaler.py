@@ -14,7 +14,9 @@ import numpy as np
 MAX_INPUT = 1e9  # its square, summed over a layer, is finite in float32
 # A standard deviation below 2 units in the last place of the largest value is rounding error.
 MIN_STD_ULPS = 2
-HUGE = 2.0**1000  # larger differences may overflow float64, so they are computed in quarters
+# Beyond these, differences may overflow float64, and inverses are infinite.
+HUGE, TINY = 2.0**1000, 2.0**-1000
+MAX_SMALL_SIZE = 2**12  # elements; for smaller arrays, tiling takes longer than it saves
 N_NAMED = 5  # features that a message names
 
 
@@ -41,40 +43,63 @@ class Scaler:
         return cls(np.zeros(n_features), np.zeros(n_features), np.ones(n_features))
 
     def __post_init__(self):
-        """Compute the factor (F,) that keeps differences of huge numbers finite; None means 1."""
-        std = np.where(np.isfinite(self.std), self.std, 0)
-        is_huge = np.maximum(np.abs(self.mean), std) > HUGE
-        # It is computed now, because threads share the object.
-        object.__setattr__(self, "_factor", np.where(is_huge, 0.25, 1.0) if is_huge.any() else None)
+        """Compute mean, its rest, 1 / std and a power of 2 (F,) by which numbers are multiplied.
+
+        The power of 2 keeps differences of huge numbers, and 1 / std of tiny ones, finite. It is
+        None if it is 1 for all features.
+        """
+        std = np.where(np.isfinite(self.std), self.std, 1.0)
+        factor = np.where(np.maximum(np.abs(self.mean), std) > HUGE, 0.25, 1.0)
+        factor = np.where(std < TINY, HUGE, factor)
+        with np.errstate(all="ignore"):
+            inverse = 1 / (self.std * factor)
+            mean, rest = self.mean * factor, self.mean_rest * factor
+        constants = mean, rest, inverse, factor if (factor != 1).any() else None
+        # They are computed now, because threads share the object.
+        object.__setattr__(self, "_constants", constants)
 
     def __call__(self, values):
         """Return standardized and clipped values (..., F), float32."""
+        mean, rest, inverse, factor = self._constants
+        shape, values_rest = values.shape, None
         with np.errstate(all="ignore"):
-            high, low = exact_parts(values)
-            mean, rest, std = self.mean, self.mean_rest, self.std
-            if self._factor is not None:
-                high, low = high * self._factor, low * self._factor
-                mean, rest, std = mean * self._factor, rest * self._factor, std * self._factor
-            z = np.subtract(high, mean, dtype=np.float64)
-            z += low - rest
-            z /= std
+            if is_wide(values.dtype):
+                values, values_rest = exact_parts(values)
+            if factor is not None:
+                values = values * factor
+            if len(mean) > 1 and values.size > MAX_SMALL_SIZE:
+                # Broadcasting a short last axis would take several times as long.
+                n_steps, values = shape[-2], values.reshape(*shape[:-2], -1)  # (..., T * F)
+                mean, inverse = np.tile(mean, n_steps), np.tile(inverse, n_steps)
+            z = np.subtract(values, mean, dtype=np.float64)
+            if values_rest is not None:
+                difference = values_rest * (1.0 if factor is None else factor) - rest
+                z += difference.reshape(z.shape)
+            z *= inverse
+            z = z.astype(np.float32).reshape(shape)
             # Clipping keeps extreme fill values such as 1e20 finite in every layer.
-            return np.clip(z, -MAX_INPUT, MAX_INPUT, out=z).astype(np.float32)
+            return np.clip(z, -MAX_INPUT, MAX_INPUT, out=z)
+
+
+def is_wide(dtype):
+    """Return whether numbers of a dtype may have more digits than float64."""
+    return (dtype.kind in "iu" and dtype.itemsize == 8) or (
+        dtype.kind == "f" and dtype.itemsize > 8
+    )
 
 
 def exact_parts(values):
-    """Return float64 values and the rest, which float64 cannot hold and which mostly is 0."""
-    kind, size = values.dtype.kind, values.dtype.itemsize
-    if kind in "iu" and size == 8:
-        # The largest float64 that fits into the dtype: a larger one could not be converted back.
-        largest = np.nextafter(2.0 ** (63 if kind == "i" else 64), 0)
-        high = np.minimum(values.astype(np.float64), largest)
-        rest = values - high.astype(values.dtype)  # The subtraction of integers is exact.
-        return high, rest.view(np.int64).astype(np.float64)
-    if kind == "f" and size > 8:
+    """Return float64 values, and what they lack; only `is_wide` dtypes lack something."""
+    if not is_wide(values.dtype):
+        return values, 0.0  # converted to float64 by the next operation
+    if values.dtype.kind == "f":
         high = values.astype(np.float64)
         return high, (values - high).astype(np.float64)
-    return values, 0.0  # converted to float64 by the next operation
+    # The largest float64 that fits into the dtype: a larger one could not be converted back.
+    largest = np.nextafter(2.0 ** (63 if values.dtype.kind == "i" else 64), 0)
+    high = np.minimum(values.astype(np.float64), largest)
+    rest = values - high.astype(values.dtype)  # The subtraction of integers is exact.
+    return high, rest.view(np.int64).astype(np.float64)
 
 
 def fit_scaler(sequences, indices, standardize=True, names=None):
