@@ -55,8 +55,9 @@ class FittedModel:
         return self.module(**batch).float().softmax(-1)
 
     def class_codes(self, **batch):
-        """Return the most probable class of each sequence of a padded batch, (B, 1)."""
-        return self.probabilities(**batch).argmax(-1, keepdim=True)
+        """Return the most probable class of each sequence of a padded batch, (B, 1), or NaN."""
+        largest, codes = self.probabilities(**batch).max(-1, keepdim=True)
+        return codes.float().masked_fill(largest.isnan(), torch.nan)
 
 
 def finished_model(net, classes, features, *, keep_optimizer=False):
