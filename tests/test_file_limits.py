@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from sklearn_cls import CLSTransformerClassifier
+from sklearn_cls._persistence.files import FileError
 from sklearn_cls._persistence.json_values import MAX_LABEL_BYTES, MAX_LABEL_FACTOR
-from sklearn_cls._persistence.tensor_file import FileError, open_file
+from sklearn_cls._persistence.tensor_file import open_file
 from tests.helpers import bumps, small
 from tests.mutate_files import DOCUMENT, File, join
 

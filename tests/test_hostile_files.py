@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from sklearn_cls import CLSTransformerClassifier
-from sklearn_cls._persistence.tensor_file import FileError
+from sklearn_cls._persistence.files import FileError
 from tests.fuzz_files import use_files
 from tests.golden_files import FOLDER
 from tests.helpers import bumps, small

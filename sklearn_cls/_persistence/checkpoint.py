@@ -16,8 +16,7 @@ import torch
 
 from sklearn_cls._data.scaler import exact_parts
 from sklearn_cls._persistence.checkpoint_file import CheckpointFile, storable_items, to_storable
-from sklearn_cls._persistence.files import check_path, resolve_links
-from sklearn_cls._persistence.tensor_file import FileError
+from sklearn_cls._persistence.files import FileError, check_path, resolve_links
 from sklearn_cls._training.callbacks import PassiveCallback
 from sklearn_cls._training.divergence import DivergenceError
 from sklearn_cls._training.state import restore_training_state, training_state

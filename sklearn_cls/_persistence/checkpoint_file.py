@@ -19,6 +19,7 @@ import torch
 
 from sklearn_cls._persistence.files import (
     PRIVATE,
+    FileError,
     close_unless_locked,
     errors_name,
     is_at,
@@ -28,7 +29,6 @@ from sklearn_cls._persistence.files import (
     replace_file,
     unlock,
 )
-from sklearn_cls._persistence.tensor_file import FileError
 from sklearn_cls._version import __version__
 
 MAGIC = b"sklearn_cls checkpoint, format 3\n"

@@ -34,6 +34,10 @@ KINDS = {
 }
 
 
+class FileError(ValueError):
+    """Raised if a file cannot be read; the message names the file and what is wrong."""
+
+
 def check_path(path, name="path"):
     """Return a path as str; raise TypeError or ValueError if no file can have it."""
     try:

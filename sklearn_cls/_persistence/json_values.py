@@ -9,8 +9,6 @@ import re
 import numpy as np
 import torch
 
-from sklearn_cls._persistence.tensor_file import parse_json
-
 LABEL_DTYPES = r"[<>|=]([biuf]\d+|[SU]\d+|O|[mM]8\[\w+\])"
 # An array gives every text as many bytes as the longest. These are limits of the bytes of a label
 # beyond those of the longest, and of the bytes of all labels, of which the second is per byte of
@@ -23,6 +21,18 @@ COLUMN_DTYPES = ("F64", "I64", "BOOL")  # of a column that holds numbers
 JSON_DTYPE = "U8"  # of a column that holds anything else, as the bytes of JSON
 MAX_NESTING = 20  # of lists and dicts in a history; JSON that is nested much deeper is not read
 MAX_INT_BITS = 10_000  # Python converts no longer integers from text
+
+
+def parse_json(text):
+    """Return JSON as Python objects; a name that occurs twice in an object raises ValueError."""
+
+    def unique(pairs):
+        items = dict(pairs)
+        if len(items) < len(pairs):
+            raise ValueError("a name occurs twice")
+        return items
+
+    return json.loads(text, object_pairs_hook=unique)
 
 
 def to_json(value):

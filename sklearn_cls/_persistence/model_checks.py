@@ -15,6 +15,7 @@ from sklearn_cls._data.targets import check_labels
 from sklearn_cls._torch.threads import thread_local_num_threads
 from sklearn_cls._training.auto import ARCHITECTURE, check_consistency
 from sklearn_cls._training.divergence import MAX_ABS_WEIGHT
+from sklearn_cls._training.history import NUMERIC_COLUMNS
 
 AT_LEAST_1 = Interval(Integral, 1, None, closed="left")
 SEED = Interval(Integral, 0, 2**32, closed="left")
@@ -50,7 +51,6 @@ TRAINING = {
     "n_epochs_trained": [Interval(Integral, 1, MAX_COUNT, closed="both")],
 }
 HISTORY = {"n_epochs": [AT_LEAST_1], "columns": [dict]}
-NUMERIC_COLUMNS = ("epoch", "train_loss", "lr", "dur")  # of every history
 
 
 def checked(values, constraints, owner):

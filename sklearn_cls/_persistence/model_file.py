@@ -23,6 +23,7 @@ import torch
 from sklearn_cls._data.features import Features
 from sklearn_cls._data.scaler import Scaler
 from sklearn_cls._network.encoder import CLSEncoder
+from sklearn_cls._persistence.files import FileError
 from sklearn_cls._persistence.json_values import (
     COLUMN_DTYPES,
     JSON_DTYPE,
@@ -36,7 +37,6 @@ from sklearn_cls._persistence.json_values import (
 )
 from sklearn_cls._persistence.model_checks import (
     NETWORK,
-    NUMERIC_COLUMNS,
     TRAINING,
     check_history,
     check_model,
@@ -44,10 +44,11 @@ from sklearn_cls._persistence.model_checks import (
     is_number,
 )
 from sklearn_cls._persistence.old_formats import upgrade
-from sklearn_cls._persistence.tensor_file import FileError, damage_error, open_file, write_file
+from sklearn_cls._persistence.tensor_file import damage_error, open_file, write_file
 from sklearn_cls._torch.device import resolve_device
 from sklearn_cls._training.auto import ARCHITECTURE
 from sklearn_cls._training.fitted import FittedModel
+from sklearn_cls._training.history import NUMERIC_COLUMNS
 from sklearn_cls._version import __version__
 
 FORMAT = 3

@@ -7,7 +7,7 @@
 
 import warnings
 
-from sklearn_cls._persistence.tensor_file import FileError
+from sklearn_cls._persistence.files import FileError
 from sklearn_cls._training.auto import WARMUP_FRACTION
 from sklearn_cls._version import __version__
 

@@ -15,11 +15,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from sklearn_cls._persistence.files import (
+    FileError,
     check_path,
     errors_name,
     open_regular,
     write_atomically,
 )
+from sklearn_cls._persistence.json_values import parse_json
 
 DOCUMENT, CHECKSUM = "sklearn_cls", "sha256"
 MAX_HEADER = 2**24  # bytes; enough for half a million names of features or classes
@@ -39,10 +41,6 @@ def write_file(path, document, tensors):
             "limit."
         )
     write_atomically(path, data)
-
-
-class FileError(ValueError):
-    """Raised if a file cannot be read; the message names the file and what is wrong."""
 
 
 class TensorFile:
@@ -120,18 +118,6 @@ def read_header(path, file):
     if n_bytes > MAX_HEADER:
         raise FileError(f"{path!r} has a header of {n_bytes} bytes; the limit is {MAX_HEADER}.")
     return start + file.read(n_bytes)
-
-
-def parse_json(text):
-    """Return JSON as Python objects; a name that occurs twice in an object raises ValueError."""
-
-    def unique(pairs):
-        items = dict(pairs)
-        if len(items) < len(pairs):
-            raise ValueError("a name occurs twice")
-        return items
-
-    return json.loads(text, object_pairs_hook=unique)
 
 
 def damage_error(path, why):

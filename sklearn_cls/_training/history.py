@@ -2,6 +2,8 @@
 
 import numpy as np
 
+NUMERIC_COLUMNS = ("epoch", "train_loss", "lr", "dur")  # of every history
+
 
 def is_finished(epoch):
     """Return whether skorch's record of an epoch is complete: its duration is recorded last."""

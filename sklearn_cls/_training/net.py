@@ -27,7 +27,6 @@ from sklearn_cls._data.batches import (
 from sklearn_cls._data.validation import read_sequences
 from sklearn_cls._network.dropout import generators, seed_generators
 from sklearn_cls._network.encoder import CLSEncoder
-from sklearn_cls._torch.device import device_or_cpu
 from sklearn_cls._torch.random import initial_weights
 from sklearn_cls._torch.threads import thread_local_num_threads, torch_threads
 from sklearn_cls._training.auto import auto_n_threads, forward_autocast
@@ -38,7 +37,11 @@ from sklearn_cls._training.history import is_finished
 from sklearn_cls._training.interrupts import is_stop_request
 from sklearn_cls._training.micro_batches import run_in_micro_batches
 from sklearn_cls._training.optimizer import adamw, cosine_schedule
-from sklearn_cls._training.state import pickle_state, strip_training_state
+from sklearn_cls._training.state import (
+    pickle_state,
+    restore_pickled_state,
+    strip_training_state,
+)
 
 MAX_GRADIENT_NORM = 1.0
 PASSIVE = (PassiveCallback, EpochTimer, PassthroughScoring)
@@ -282,15 +285,8 @@ class Net(NeuralNetClassifier):
         return pickle_state(self)
 
     def __setstate__(self, state):
-        """Rebuild the network, on the CPU if its device is not available."""
-        weights = state.pop("weights")
-        self.__dict__.update(state)
-        self.device = str(device_or_cpu(self.device))
-        with thread_local_num_threads(1):
-            self.initialize_module()
-            self.initialize_criterion()
-        self.load_weights({k: torch.from_numpy(np.array(v)) for k, v in weights.items()})
-        self.module_.eval()
+        """Restore the state that was pickled, see `restore_pickled_state`."""
+        restore_pickled_state(self, state)
 
     def load_weights(self, weights):
         """Copy weights and buffers from a state dict of the network."""

@@ -2,14 +2,16 @@
 
 from numbers import Real
 
+import numpy as np
 import torch
 from skorch.history import History
 
 from sklearn_cls._network.dropout import generators
-from sklearn_cls._training.history import is_finished
+from sklearn_cls._torch.device import device_or_cpu
+from sklearn_cls._torch.threads import thread_local_num_threads
+from sklearn_cls._training.history import NUMERIC_COLUMNS, is_finished
 
 OPTIMIZER = ("optimizer_", "schedule_")
-RECORDED = ("epoch", "train_loss", "lr", "dur")  # of every finished epoch
 TRAINING = ("train_batches_", "graphed_forward_backward_")
 
 
@@ -58,7 +60,7 @@ def check_training_state(net, state):
     if state["n_micro_batches"] < 1 or state["n_epochs_trained"] < 0:
         raise ValueError("a number of epochs or micro-batches is negative or 0")
     for epoch in state["history"]:
-        check_structure(epoch, dict.fromkeys(RECORDED, 0), "history")
+        check_structure(epoch, dict.fromkeys(NUMERIC_COLUMNS, 0), "history")
 
 
 def check_structure(value, expected, name):
@@ -103,6 +105,18 @@ def pickle_state(net):
         state.pop(name, None)
     state["weights"] = {k: v.cpu().numpy() for k, v in net.module_.state_dict().items()}
     return state
+
+
+def restore_pickled_state(net, state):
+    """Rebuild a net from what `pickle_state` returned, on the CPU if its device is missing."""
+    weights = state.pop("weights")
+    net.__dict__.update(state)
+    net.device = str(device_or_cpu(net.device))
+    with thread_local_num_threads(1):  # see `Net.load_weights`
+        net.initialize_module()
+        net.initialize_criterion()
+    net.load_weights({k: torch.from_numpy(np.array(v)) for k, v in weights.items()})
+    net.module_.eval()
 
 
 def _stripped(net):
