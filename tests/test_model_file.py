@@ -221,6 +221,9 @@ def test_threads_depend_on_the_machine_and_are_not_saved(data, tmp_path):
     assert loaded.n_jobs is None
 
 
+TABLE = FOLDER / "format_3_table.safetensors"  # with a token that is not trained
+
+
 def with_weight(fitted, name, value):
     clf = pickle.loads(pickle.dumps(fitted))
     with torch.no_grad():
@@ -235,6 +238,10 @@ def with_weight(fitted, name, value):
         (lambda clf: clf.set_output(transform="spark"), "'output' parameter.*'spark'"),
         (lambda clf: with_weight(clf, "head.weight", np.nan), "'head.weight' has a value of nan"),
         (lambda clf: with_weight(clf, "norm.bias", 2e3), "'norm.bias' has a weight of .* 2e\\+03"),
+        (
+            lambda clf: with_weight(CLSTransformerClassifier.load(TABLE), "token.value", 1e20),
+            "'token.value' has a weight of magnitude 1e\\+20",
+        ),
         (
             lambda clf: with_model(clf, classes=np.array(["a", "b"], "U9999")),
             "classes of dtype <U9999 take too much memory; fit with y of dtype object",

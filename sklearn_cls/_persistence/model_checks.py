@@ -140,16 +140,16 @@ def is_number(value):
 
 def check_weights(module):
     """Raise ValueError for a tensor of the network that training cannot have produced."""
-    trained = {name for name, _ in module.named_parameters()}
     for name, value in module.state_dict().items():
+        is_statistic = name.endswith((".running_mean", ".running_var", ".num_batches_tracked"))
         largest, smallest = value.abs().max().item(), value.min().item()
         if not largest < float("inf"):  # also true for NaN
             why = f"has a value of {largest}"
-        elif name in trained and largest > MAX_ABS_WEIGHT:
+        elif not is_statistic and largest > MAX_ABS_WEIGHT:
             why = f"has a weight of magnitude {largest:.3g}; training stops at {MAX_ABS_WEIGHT:.0f}"
         elif name.endswith(".running_mean") and largest > MAX_MEAN:
             why = f"has a mean of {largest:.3g}"
-        elif name.endswith((".running_var", ".num_batches_tracked")) and smallest < 0:
+        elif is_statistic and not name.endswith(".running_mean") and smallest < 0:
             why = f"has a negative value, {smallest:.3g}"
         elif name.endswith(".num_batches_tracked") and largest > MAX_COUNT:
             why = f"counts {largest} batches"
