@@ -7,8 +7,8 @@ RUN := $(BIN)/python
 # Two worker processes; an idle worker takes over tests that are queued for the other one.
 PARALLEL := -n2 --dist=worksteal
 
-.PHONY: demo test test-all coverage test-floor fuzz fuzz-files kills long together lint format docs check-docs bench \
-	audit dist clean
+.PHONY: demo test test-all coverage test-floor fuzz fuzz-files kills long together lint format \
+	docs check-docs bench audit dist clean
 
 # Run the demonstration, which writes a table, a figure and a model to demo/.
 demo: .venv/ready
@@ -18,7 +18,8 @@ demo: .venv/ready
 test: .venv/ready
 	$(RUN) -m pytest $(PARALLEL) -m "not slow"
 
-# Check that the tests of files run every line and every branch of the code that reads and writes them.
+# Check that the tests of files run every line and every branch of the code that reads and writes
+# them.
 coverage: .venv/ready
 	$(RUN) -m pytest $(PARALLEL) -m "not slow" --cov=sklearn_cls/_persistence --cov-branch \
 		--cov-report=term-missing --cov-fail-under=100 tests/test_checkpoint.py \

@@ -263,6 +263,13 @@ def test_batches_from_the_device_cache_are_padded_to_a_few_different_lengths(mon
     assert max(n_steps) == 100  # never beyond the longest sequence
 
 
+def test_a_single_sequence_from_the_device_cache_is_not_padded(monkeypatch):
+    free_memory(monkeypatch, 2**30)
+    batches = list(Batches(dataset([9, 11, 13]), 1, CPU))
+    assert [inputs["x"].shape[1] for inputs, _ in batches] == [9, 11, 13]
+    assert [inputs["is_padding"] for inputs, _ in batches] == [None] * 3
+
+
 @pytest.mark.parametrize(
     ("n", "rounded"), [(1, 1), (7, 7), (8, 8), (9, 10), (100, 112), (112, 112), (113, 128)]
 )

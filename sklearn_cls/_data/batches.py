@@ -115,13 +115,16 @@ class DeviceCache:
         """Yield a padded batch for each array of items; the `lengths` are those of all items.
 
         The number of steps is rounded up, so that few shapes occur: the kernels of a shape that
-        occurs often are launched as a CUDA graph.
+        occurs often are launched as a CUDA graph. A single sequence is not padded, because batch
+        norm would wait for the GPU to count its steps, which cannot be recorded in a graph.
         """
         # The indices are copied together, because each copy waits for the GPU.
         indices = torch.from_numpy(np.concatenate(groups)).to(self.steps.device)
         longest = int(lengths.max())
         for group, i in zip(groups, indices.split([len(i) for i in groups]), strict=True):
-            n_steps = min(round_up(int(lengths[group].max())), longest)
+            n_steps = int(lengths[group].max())
+            if len(group) > 1:
+                n_steps = min(round_up(n_steps), longest)
             x, is_padding = self.steps[self.rows(i, n_steps).clamp(max=len(self.steps) - 1)], None
             if lengths[group].min() < n_steps:
                 step = torch.arange(n_steps, device=i.device)

@@ -184,7 +184,7 @@ def _mean_and_std(sequences, indices, n, low, high):
     total, squares = np.zeros(sequences.n_features), np.zeros(sequences.n_features)
     for steps in sequences.steps(indices):
         values, rest = exact_parts(steps)
-        values = values / unit - low + (rest / unit - low_rest)  # (S, F), exact
+        values = values / unit - low + (rest / unit - low_rest)  # (S, F)
         np.nan_to_num(values, copy=False)
         total += values.sum(0)
         squares += np.einsum("ij,ij->j", values, values)
