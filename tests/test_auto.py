@@ -103,8 +103,9 @@ def test_a_deep_and_wide_network_is_stable_at_the_automatic_learning_rate(data):
     assert clf.loss_curve_[-1] < 0.5 * clf.loss_curve_[0]
 
 
-def test_the_number_of_threads_is_not_set_on_a_gpu(fitted):
-    assert auto_n_threads(fitted.module_, "cuda", None, 10**9) is None
+def test_one_thread_is_used_on_a_gpu(fitted, monkeypatch):
+    monkeypatch.setattr("sklearn_cls._torch.threads.n_cores", lambda: 3)
+    assert auto_n_threads(fitted.module_, "cuda", None, 10**9) == 1
     assert auto_n_threads(fitted.module_, "cpu", 3, 1) == 3
 
 

@@ -15,7 +15,8 @@ from tests.helpers import Hook, bumps, small
 
 
 @pytest.fixture
-def four_threads():
+def four_threads(monkeypatch):
+    monkeypatch.setattr("sklearn_cls._torch.threads.n_cores", lambda: 4)
     before = torch.get_num_threads()
     torch.set_num_threads(4)
     yield
@@ -32,18 +33,23 @@ def four_threads():
         (1, 100, 1),
         (3, 0.1, 3),
         (np.int64(2), 1, 2),
+        (True, 100, 1),
+        (10_000, 1, 4),
+        (2**31, 1, 4),
+        (np.uint64(2**63), 1, 4),
+        (-1, 1, 4),
+        (-2, 1, 3),
+        (-(10**9), 100, 1),
     ],
 )
-def test_n_jobs_none_uses_as_many_threads_as_the_batch_can_use(
+def test_n_jobs_none_uses_as_many_threads_as_the_batch_can_use_and_no_more_than_cores(
     n_jobs, n_useful, n_threads, four_threads
 ):
     assert resolve_n_threads(n_jobs, n_useful) == n_threads
     assert type(resolve_n_threads(n_jobs, n_useful)) is int
 
 
-def test_negative_n_jobs_counts_back_from_all_cores_and_zero_raises(monkeypatch):
-    monkeypatch.setattr("joblib.cpu_count", lambda: 8)
-    assert [resolve_n_threads(n_jobs, 1) for n_jobs in (-1, -2, -20)] == [8, 7, 1]
+def test_n_jobs_of_zero_raises():
     with pytest.raises(ValueError, match="n_jobs must be None, a number of threads, or -1"):
         resolve_n_threads(0, 1)
 
@@ -100,6 +106,7 @@ def test_the_torch_thread_count_of_other_python_threads_is_unchanged():
 def test_without_openmp_the_number_of_threads_of_the_process_is_set_and_restored(monkeypatch):
     openmp = ThreadpoolController().select(user_api="none")
     monkeypatch.setattr("sklearn_cls._torch.threads.OPENMP", openmp)
+    monkeypatch.setattr("sklearn_cls._torch.openmp.call_in_team", None)
     with thread_local_num_threads(2):
         assert torch.get_num_threads() == 2
     assert torch.get_num_threads() == 1

@@ -17,6 +17,9 @@ import os
 import sys
 import threading
 from contextlib import contextmanager, suppress
+from functools import partial
+
+from sklearn_cls._torch.workers import start_threads
 
 INTERVAL = 0.1  # seconds between two readings of the run-queue wait
 # Waiting time per thread, relative to INTERVAL. It stays below 0.01 when no other process competes.
@@ -39,14 +42,14 @@ def passive_wait_when_contended(n_threads, start_team):
     if n_threads == 1 or sys.platform != "linux":
         yield
         return
-    ended = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(n_threads, start_team, ended), daemon=True)
-    watcher.start()
+    ended, watchers = threading.Event(), []
     try:
+        watchers = start_threads(partial(_watch, n_threads, start_team, ended), 1, daemon=True)
         yield
     finally:
         ended.set()
-        watcher.join()
+        for watcher in watchers:
+            watcher.join()
 
 
 def _watch(n_threads, start_team, ended):
@@ -82,8 +85,7 @@ def oversubscribe(n_threads, start_team):
 
     Returns None if the operating system refuses to start more threads.
     """
-    released = threading.Event()
-    idle_threads = []
+    released, idle_threads = threading.Event(), []
 
     def idle():
         start_team(n_threads)
@@ -95,12 +97,9 @@ def oversubscribe(n_threads, start_team):
             thread.join()
 
     n_cores = len(os.sched_getaffinity(0))
-    for _ in range(max(0, n_cores - n_threads) // (n_threads - 1) + 1):
-        thread = threading.Thread(target=idle, daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:
-            release()
-            return None
-        idle_threads.append(thread)
+    n_idle = max(0, n_cores - n_threads) // (n_threads - 1) + 1
+    idle_threads += start_threads(idle, n_idle, daemon=True)
+    if len(idle_threads) < n_idle:
+        release()
+        return None
     return release

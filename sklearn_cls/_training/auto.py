@@ -81,9 +81,9 @@ def auto_lr(batch_size, d_model):
 
 
 def auto_n_threads(module, device, n_jobs, n_steps):
-    """Return the number of threads for batches of `n_steps` steps in total; None on a GPU."""
+    """Return the number of threads for batches of `n_steps` steps in total; one on a GPU."""
     if torch.device(device).type != "cpu":
-        return None
+        return 1
     embedding = module.embedding
     n_elements = n_steps / embedding.patch_size * embedding.d_model
     return resolve_n_threads(n_jobs, n_elements // ELEMENTS_PER_THREAD)
