@@ -37,8 +37,9 @@ from sklearn_cls._network.cls_token import CLS_STRATEGIES
 from sklearn_cls._network.embedding import EMBEDDINGS
 from sklearn_cls._network.encoder import POOLINGS
 from sklearn_cls._network.positions import POSITIONS
-from sklearn_cls._torch.device import gradients_enabled, resolve_device
+from sklearn_cls._torch.device import resolve_device
 from sklearn_cls._torch.random import draw_seed
+from sklearn_cls._torch.settings import torch_settings
 from sklearn_cls._training.auto import check_consistency, network_params, training_params
 from sklearn_cls._training.fitted import (
     FittedAttributesMixin,
@@ -173,11 +174,12 @@ class CLSTransformerClassifier(
         if `d_model` is at least 256, and float32 otherwise.
 
     n_jobs : int or None, default=None
-        Number of torch threads; -1 uses all cores, -2 all but one. None chooses one thread per
-        131,072 elements (sequences x tokens x `d_model`) of a training batch, at least one and at
-        most `torch.get_num_threads()`: more threads do not speed up smaller batches. For
-        prediction, the elements of all sequences are counted, and each thread processes different
-        batches.
+        Number of torch threads, at most one per core that the process may use; -1 uses all cores,
+        -2 all but one. None chooses one thread per 131,072 elements (sequences x tokens x
+        `d_model`) of a training batch, at least one and at most `torch.get_num_threads()`: more
+        threads do not speed up smaller batches. For prediction, the elements of all sequences are
+        counted, and each thread processes different batches. Where fewer threads can be started,
+        fewer are used.
 
     callbacks : list of callbacks or None, default=None
         skorch callbacks (see :mod:`skorch.callbacks`), (name, callback) tuples of them, and
@@ -389,7 +391,7 @@ class CLSTransformerClassifier(
         device, callbacks, sklearn_callbacks = self._check_params(warm_start_net)
         data, classes, features = self._check_data(X, y, sample_weight, previous)
         checkpoint = open_checkpoint(checkpoint, self, data, classes, device, warm_start_net)
-        with gradients_enabled(), EpochBar() as bar, checkpoint:
+        with torch_settings(), EpochBar() as bar, checkpoint:
             if checkpoint.seed is None:
                 checkpoint.seed = self._draw_seed(warm_start_net)
             train, valid = data, None
@@ -459,7 +461,7 @@ class CLSTransformerClassifier(
         self._validate_params()  # scikit-learn's decorator validates in the first call only
         previous = self._fitted
         warm_start_net = getattr(previous, "net", None)
-        with gradients_enabled():
+        with torch_settings():
             device, callbacks, _ = self._check_params(warm_start_net)
             if self.class_weight == "balanced":
                 raise ValueError(
@@ -629,7 +631,8 @@ class CLSTransformerClassifier(
         """
         from sklearn_cls._persistence.model_file import save_estimator
 
-        save_estimator(self, self._fitted_model(), path)
+        with torch_settings():
+            save_estimator(self, self._fitted_model(), path)
 
     @classmethod
     def load(cls, path, device="auto"):

@@ -102,6 +102,7 @@ def test_fit_and_predict_do_not_change_the_settings_of_other_threads(data, monke
         return forward(module, *args, **kwargs)
 
     monkeypatch.setattr(CLSEncoder, "forward", recorded_forward)
+    monkeypatch.setattr("sklearn_cls._torch.threads.n_cores", lambda: 3)
     before, n_threads = settings_in_a_new_thread(), torch.get_num_threads()
     hook = Hook(on_train_begin=record, on_batch_end=record, on_train_end=record)
     clf = small(max_epochs=1, n_jobs=3, callbacks=[hook], precision="bfloat16").fit(*data)
@@ -244,12 +245,15 @@ from tests.helpers import small
 X = np.random.default_rng(0).normal(size=(4, 100, 3)).astype("f")
 torch.set_num_threads(2)
 torch.ones(2**22).neg_()  # starts a second thread, which a forked child does not have
-clf = small(d_model=128, patch_size=1, max_epochs=1, n_jobs=2).fit(X, [0, 1, 0, 1])
+y = [0, 1, 0, 1]
+clf = small(d_model=128, patch_size=1, max_epochs=1, n_jobs=2).fit(X, y)
 child = os.fork()
 if child == 0:
     signal.alarm(60)
     clf.predict_proba(X)
-    clf.fit(X, [0, 1, 0, 1])
+    clf.fit(X, y)
+    wide = small(d_model=256, n_heads=4, dim_feedforward=512, max_epochs=2, early_stopping=True)
+    wide.set_params(validation_fraction=0.5).fit(X, y).partial_fit(X, y)
     clf.save(sys.argv[1])
     type(clf).load(sys.argv[1]).predict(X)
     os._exit(0)

@@ -8,7 +8,6 @@ from joblib import Parallel, delayed
 from sklearn_cls._torch.device import (
     autocast,
     device_or_cpu,
-    gradients_enabled,
     resolve_device,
     worker_index,
 )
@@ -81,11 +80,3 @@ def test_weights_are_converted_anew_after_an_update_inside_the_autocast_of_the_c
             weight.data.fill_(value)
             with autocast(torch.device("cpu"), "bfloat16"):
                 assert (torch.ones(2, 2) @ weight == 2 * value).all()
-
-
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_gradients_are_enabled_in_the_context_only(mode):
-    with mode():
-        with gradients_enabled():
-            assert torch.ones(1, requires_grad=True).mul(2).requires_grad
-        assert not torch.is_grad_enabled()

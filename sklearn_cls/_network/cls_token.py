@@ -38,5 +38,6 @@ class CLSToken(nn.Module):
         """Return one token per sequence, (B, 1, D)."""
         if self.strategy == "random" and self.training:
             shape = (n_sequences, 1, len(self.value))
-            return torch.randn(shape, generator=self.generator, device=self.value.device)
+            like = {"dtype": self.value.dtype, "device": self.value.device}
+            return torch.randn(shape, generator=self.generator, **like)
         return self.value.expand(n_sequences, 1, -1)

@@ -12,7 +12,6 @@ import numpy as np
 
 from sklearn_cls._compat import Interval, StrOptions, validate_parameter_constraints
 from sklearn_cls._data.targets import check_labels
-from sklearn_cls._torch.threads import thread_local_num_threads
 from sklearn_cls._training.auto import ARCHITECTURE, check_consistency
 from sklearn_cls._training.divergence import MAX_ABS_WEIGHT
 from sklearn_cls._training.history import NUMERIC_COLUMNS
@@ -85,8 +84,7 @@ def check_model(estimator, model):
     check_classes(model)
     check_features(model)
     check_scaler(model.net.scaler)
-    with thread_local_num_threads(1):  # several threads would hang in a forked process
-        check_weights(model.module)
+    check_weights(model.module)
 
 
 def check_classes(model):

@@ -46,6 +46,7 @@ from sklearn_cls._persistence.model_checks import (
 from sklearn_cls._persistence.old_formats import upgrade
 from sklearn_cls._persistence.tensor_file import damage_error, open_file, write_file
 from sklearn_cls._torch.device import resolve_device
+from sklearn_cls._torch.settings import torch_settings
 from sklearn_cls._training.auto import ARCHITECTURE
 from sklearn_cls._training.fitted import FittedModel
 from sklearn_cls._training.history import NUMERIC_COLUMNS
@@ -113,7 +114,7 @@ def describe(estimator, model):
 def load_estimator(cls, path, device):
     """Return the estimator of class `cls` that was written to `path`."""
     resolved = resolve_device(device)
-    with open_file(path) as file:
+    with torch_settings(), open_file(path) as file:
         check_origin(cls, file)
         try:
             estimator = read_estimator(cls, file, str(resolved))

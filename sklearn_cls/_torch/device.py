@@ -1,8 +1,7 @@
-"""Device, precision and gradient mode: chosen here, without changing the caller's settings."""
+"""Device and precision: chosen here, without changing the caller's settings."""
 
 import multiprocessing
 import warnings
-from contextlib import contextmanager
 
 import torch
 
@@ -69,10 +68,3 @@ def autocast(device, precision):
     """
     is_enabled = precision == "bfloat16"
     return torch.autocast(device.type, torch.bfloat16, is_enabled, cache_enabled=False)
-
-
-@contextmanager
-def gradients_enabled():
-    """Enable gradients, even if the caller is in `no_grad` or `inference_mode`."""
-    with torch.inference_mode(False), torch.enable_grad():
-        yield

@@ -27,8 +27,10 @@ from sklearn_cls._data.batches import (
 from sklearn_cls._data.validation import read_sequences
 from sklearn_cls._network.dropout import generators, seed_generators
 from sklearn_cls._network.encoder import CLSEncoder
+from sklearn_cls._torch.daemon_threads import pause_at_exit
 from sklearn_cls._torch.random import initial_weights
-from sklearn_cls._torch.threads import thread_local_num_threads, torch_threads
+from sklearn_cls._torch.settings import torch_settings
+from sklearn_cls._torch.threads import torch_threads
 from sklearn_cls._training.auto import auto_n_threads, forward_autocast
 from sklearn_cls._training.callbacks import PassiveCallback, StopTraining
 from sklearn_cls._training.cuda_graph import GraphedFunction
@@ -217,6 +219,7 @@ class Net(NeuralNetClassifier):
             return
         losses, n_correct, n = [], [], 0
         for batch in iterator:
+            pause_at_exit()
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch)
             losses.append(step["loss"].detach())
@@ -280,19 +283,19 @@ class Net(NeuralNetClassifier):
         self.module_.eval()
         return self
 
+    @torch_settings()
     def __getstate__(self):
         """Return the state that is pickled, see `pickle_state`."""
         return pickle_state(self)
 
+    @torch_settings()
     def __setstate__(self, state):
         """Restore the state that was pickled, see `restore_pickled_state`."""
         restore_pickled_state(self, state)
 
     def load_weights(self, weights):
         """Copy weights and buffers from a state dict of the network."""
-        # On several threads, copying large tensors would hang in a forked process.
-        with thread_local_num_threads(1):
-            self.module_.load_state_dict(weights)
+        self.module_.load_state_dict(weights)
 
 
 def shuffling(net):
@@ -323,8 +326,7 @@ def new_net(network, **kwargs):
         **{f"module__{name}": value for name, value in network.items()},
         **kwargs,
     )
-    with thread_local_num_threads(1):
-        return net.initialize()
+    return net.initialize()
 
 
 def restored_net(network, weights, **kwargs):
@@ -359,8 +361,7 @@ def build_net(network, training, *, train, valid=None, warm_start_net=None, **kw
         **kwargs,
     )
     if warm_start_net is None:
-        with thread_local_num_threads(1):  # see `load_weights`
-            zero_unreached_weights(net.module_.embedding, train)
+        zero_unreached_weights(net.module_.embedding, train)
     else:
         net.load_weights(warm_start_net.module_.state_dict())
         if hasattr(warm_start_net, "optimizer_"):  # kept by partial_fit in this process

@@ -8,7 +8,6 @@ from skorch.history import History
 
 from sklearn_cls._network.dropout import generators
 from sklearn_cls._torch.device import device_or_cpu
-from sklearn_cls._torch.threads import thread_local_num_threads
 from sklearn_cls._training.history import NUMERIC_COLUMNS, is_finished
 
 OPTIMIZER = ("optimizer_", "schedule_")
@@ -112,9 +111,8 @@ def restore_pickled_state(net, state):
     weights = state.pop("weights")
     net.__dict__.update(state)
     net.device = str(device_or_cpu(net.device))
-    with thread_local_num_threads(1):  # see `Net.load_weights`
-        net.initialize_module()
-        net.initialize_criterion()
+    net.initialize_module()
+    net.initialize_criterion()
     net.load_weights({k: torch.from_numpy(np.array(v)) for k, v in weights.items()})
     net.module_.eval()
 
