@@ -62,6 +62,10 @@ INVALID = {
     "validation_fraction": [2.0], "positions": [7], "patch_size": [1.5],
 }  # fmt: skip
 PARAMS = [{k: v} for params in (VALID, INVALID) for k, values in params.items() for v in values]
+COPIES = {
+    "pickle": lambda clf: pickle.loads(pickle.dumps(clf)), "copy": copy.copy, "clone": clone,
+    "deepcopy": copy.deepcopy,
+}  # fmt: skip
 # Parameters that do not change the model; the classes of `DATA` are balanced.
 IRRELEVANT = {"callbacks", "class_weight", "n_jobs", "verbose", "warm_start"}
 
@@ -109,6 +113,12 @@ class Tracked:
         names = {name for name in vars(self.clf) if name != "_skl_callbacks"}
         return id(self.clf._fitted), names, list(map(repr, self.params().items()))
 
+    def data(self, name):
+        """Return the name of a dataset; "the same" is that of the fitted model."""
+        if name != "the same":
+            return name
+        return "array" if self.model is None else self.model.data
+
     def params(self):
         """Return the parameters."""
         return self.clf.get_params(deep=False)
@@ -139,7 +149,7 @@ class Calls(RuleBasedStateMachine):
     numbers = count()  # of models that no other calls lead to
 
     classifiers = Bundle("classifiers")
-    data = st.sampled_from(sorted(DATA))
+    data = st.sampled_from(["the same"] * 4 + sorted(DATA))
     slots = st.sampled_from(["1", "2"])
 
     def __init__(self):
@@ -156,8 +166,12 @@ class Calls(RuleBasedStateMachine):
 
     @contextmanager
     def errors_name(self, tracked, *causes):
-        """Check that an error names an invalid parameter or a cause and leaves no change."""
+        """Check that an error names an invalid parameter or a cause and leaves no change.
+
+        Whether the call works or not, the model of before must be unchanged.
+        """
         before, self.error = tracked.state(), ""
+        self.earlier = Tracked(copy.copy(tracked.clf), tracked.model)
         try:
             yield
         except (TypeError, ValueError) as error:
@@ -168,8 +182,10 @@ class Calls(RuleBasedStateMachine):
             elif not any(re.search(rf"\b{cause}\b", self.error) for cause in causes):
                 raise
             assert tracked.state() == before
-            valid = {**CLSTransformerClassifier().get_params(), "n_heads": 2, "depth": 1}
+            valid = {**CLSTransformerClassifier().get_params(), "n_heads": 2, "max_epochs": 2}
             tracked.clf.set_params(**{name: valid[name] for name in tracked.invalid_params()})
+        if self.earlier.model is not None:
+            self.check(self.earlier, self.earlier.model.data)
 
     def check(self, tracked, data):
         """Check that the probabilities are those that the same calls have given before."""
@@ -206,28 +222,44 @@ class Calls(RuleBasedStateMachine):
         causes = ["class_weight"] if method == "partial_fit" else []  # It must not be "balanced".
         return [*causes, *ARCHITECTURE, "patch_size", "X", "y"] * tracked.continues(method) + causes
 
-    @rule(tracked=classifiers, data=data, method=st.sampled_from(["fit", "partial_fit"]))
-    def train(self, tracked, data, method):
+    @rule(
+        tracked=classifiers, data=data, is_repeated=st.booleans(),
+        method=st.sampled_from(["fit", "partial_fit", "partial_fit"]),
+    )  # fmt: skip
+    def train(self, tracked, data, method, is_repeated):
+        data = tracked.data(data)
         model = tracked.after(method, data)
         with self.errors_name(tracked, *self.causes(tracked, method)):
             getattr(tracked.clf, method)(*DATA[data])
             tracked.model = model
+        if is_repeated and not self.error:
+            getattr(self.earlier.clf, method)(*DATA[data])
+            self.check(Tracked(self.earlier.clf, model), data)
+            self.check(tracked, data)
 
     @rule(
-        tracked=classifiers, data=data, slot=slots, is_resumed=st.booleans(),
+        tracked=classifiers, data=data, slot=slots, is_new=st.booleans(), is_resumed=st.booleans(),
         end=st.sampled_from(["finish", "crash", "Ctrl-C"]),
-        epoch=st.integers(1, 3), batch=st.integers(1, 2),
+        when=st.tuples(st.integers(1, 3), st.integers(1, 2)),
     )  # fmt: skip
-    def train_with_checkpoint(self, tracked, data, slot, is_resumed, end, epoch, batch):
-        """Start a fit or resume one; it may end in a batch of one of the first three epochs."""
-        path = Path(self.folder.name) / f"checkpoint {slot}"
+    def train_with_checkpoint(self, tracked, data, slot, is_new, is_resumed, end, when):
+        """Start or resume a fit, which may end in a batch of an epoch, and perhaps resume it."""
+        if is_new:
+            self.checkpoint(slot).unlink(missing_ok=True)
+        data = tracked.data(data)
+        self.fit_with_checkpoint(tracked, data, slot, end, when)
+        if end != "finish" and is_resumed:
+            self.fit_with_checkpoint(tracked, data, slot, "finish", when)
+
+    def checkpoint(self, slot):
+        return Path(self.folder.name) / f"checkpoint {slot}"
+
+    def fit_with_checkpoint(self, tracked, data, slot, end, when):
+        model, stopped, path = tracked.after("fit", data), [], self.checkpoint(slot)
         content = path.read_bytes() if path.exists() else None
-        if content and is_resumed:
-            tracked, data, _ = self.checkpoints[slot]
-        model, stopped = tracked.after("fit", data), []
 
         def stop(net, training, **kwargs):
-            is_now = len(net.history) == epoch and len(net.history[-1]["batches"]) == batch
+            is_now = (len(net.history), len(net.history[-1]["batches"])) == when
             if training and is_now and end != "finish":
                 stopped.append(end)
                 if end == "Ctrl-C":
@@ -249,39 +281,27 @@ class Calls(RuleBasedStateMachine):
         if "belongs to another fit" in self.error:
             assert path.read_bytes() == content
         elif content is None and path.exists():
-            self.checkpoints[slot] = tracked, data, model
+            self.checkpoints[slot] = model
         tracked.clf.set_params(callbacks=callbacks)
 
     def finished(self, tracked, model, slot, stopped):
         """Return the model after a fit that was resumed from the checkpoint `slot`, if any."""
-        saved = self.checkpoints[slot][-1] if slot else model
+        saved = self.checkpoints[slot] if slot else model
         assert saved.calls[0] == model.calls[0]  # A checkpoint of another fit is refused.
         if stopped or saved.calls != model.calls:  # with equal weights after other calls
             return replace(model, calls=(next(self.numbers),))
         return model
 
-    @rule(slot=slots)
-    def remove_checkpoint(self, slot):
-        (Path(self.folder.name) / f"checkpoint {slot}").unlink(missing_ok=True)
-
     # Copies and files.
 
-    @rule(target=classifiers, tracked=classifiers, kind=st.sampled_from(["pickle", "deepcopy"]))
-    def copy_all(self, tracked, kind):
-        if kind == "deepcopy":
-            clf = copy.deepcopy(tracked.clf)
-        else:
-            clf = pickle.loads(pickle.dumps(tracked.clf))
-        model = tracked.model
-        return self.add(clf, model and replace(model, has_optimizer=False))
-
-    @rule(target=classifiers, tracked=classifiers)
-    def copy(self, tracked):
-        return self.add(copy.copy(tracked.clf), tracked.model)
-
-    @rule(target=classifiers, tracked=classifiers)
-    def clone(self, tracked):
-        return self.add(clone(tracked.clf))
+    @rule(target=classifiers, tracked=classifiers, kind=st.sampled_from(sorted(COPIES)))
+    def copy(self, tracked, kind):
+        clf, model = COPIES[kind](tracked.clf), tracked.model
+        if kind == "clone":
+            return self.add(clf)
+        if kind != "copy":
+            model = model and replace(model, has_optimizer=False)
+        return self.add(clf, model)
 
     @rule(tracked=classifiers, slot=slots)
     def save(self, tracked, slot):
@@ -306,6 +326,7 @@ class Calls(RuleBasedStateMachine):
 
     @rule(tracked=classifiers, data=data)
     def predict(self, tracked, data):
+        data = tracked.data(data)
         with self.errors_name(tracked, "X"):
             labels = tracked.clf.predict(DATA[data][0])
             assert np.array_equal(labels, self.check(tracked, data))
@@ -313,8 +334,8 @@ class Calls(RuleBasedStateMachine):
 
 TestCalls = Calls.TestCase
 TestCalls.settings = settings(
-    max_examples=N_STEPS // 40,  # Some examples have fewer than 50 steps.
-    stateful_step_count=50,
+    max_examples=N_STEPS // 20,  # Some examples have fewer than 25 steps.
+    stateful_step_count=25,
     derandomize="FUZZ_STEPS" not in os.environ,
     database=None,
     deadline=None,
