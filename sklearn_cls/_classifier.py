@@ -435,9 +435,10 @@ class CLSTransformerClassifier(
         """Train for one epoch on a batch of sequences, at the constant learning rate `lr`.
 
         The first call sets the features, the classes and the statistics by which inputs are
-        standardized. `max_epochs` and `early_stopping` are ignored, and sample weights are not
-        rescaled. The optimizer is kept between calls, but is lost when the estimator is cloned,
-        pickled or saved.
+        standardized. Features that do not vary in it are ignored in later calls, too, with a
+        warning if they vary there. `max_epochs` and `early_stopping` are ignored, and sample
+        weights are not rescaled. The optimizer is kept between calls, but is lost when the
+        estimator is cloned, pickled or saved.
 
         Parameters
         ----------
@@ -498,8 +499,6 @@ class CLSTransformerClassifier(
             Class labels.
         """
         model = self._fitted_model()
-        # The probabilities of all sequences may need far more memory than X if there are many
-        # classes, so only the codes are kept.
         return model.classes[self._predict(model, X, model.class_codes)[:, 0].astype(int)]
 
     def predict_proba(self, X):
@@ -711,11 +710,10 @@ class CLSTransformerClassifier(
         """Return the net to train on `train`, a subset of `data`."""
         from sklearn_cls._training.net import build_net
 
-        scaler = getattr(warm_start_net, "scaler", None)
-        if scaler is None:
-            scaler = fit_scaler(
-                train.sequences, train.indices, self.standardize, features.names_per_step
-            )
+        scaler = fit_scaler(
+            train.sequences, train.indices, self.standardize, features.names_per_step,
+            previous=getattr(warm_start_net, "scaler", None),
+        )  # fmt: skip
         return build_net(
             network_params(self, data.scaled(scaler), len(classes), seed, warm_start_net),
             training,

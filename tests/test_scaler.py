@@ -131,6 +131,23 @@ def test_many_huge_fill_values_do_not_overflow():
 # Features that teach nothing.
 
 
+@pytest.mark.parametrize("value", [1.0, np.nan])
+@pytest.mark.parametrize("continue_with", ["partial_fit", "fit"])
+def test_training_that_continues_warns_of_features_that_did_not_vary_in_the_first_call(
+    value, continue_with
+):
+    X, y = bumps()
+    constant = X.copy()
+    constant[..., 1] = value
+    clf = small(max_epochs=1, warm_start=True).partial_fit(constant, y)
+    getattr(clf, continue_with)(constant + 1, y)
+    with pytest.warns(UserWarning, match="X varies in feature 1, but training ignores it"):
+        getattr(clf, continue_with)(X, y)
+    assert np.array_equal(clf.predict_proba(X), clf.predict_proba(constant))
+    clf.set_params(warm_start=False).fit(X, y)
+    getattr(clf, continue_with)(X, y)
+
+
 @pytest.mark.parametrize("value", [0.0, 0.1, -7e300, 5e-324, 1.7e9])
 @pytest.mark.parametrize("standardize", [True, False])
 def test_a_constant_feature_is_0_whatever_its_later_values(value, standardize):

@@ -102,7 +102,7 @@ def exact_parts(values):
     return high, rest.view(np.int64).astype(np.float64)
 
 
-def fit_scaler(sequences, indices, standardize=True, names=None):
+def fit_scaler(sequences, indices, standardize=True, names=None, previous=None):
     """Return the `Scaler` of some sequences; without `standardize`, it changes no live feature.
 
     A feature that does not vary teaches nothing. It gets an infinite standard deviation, so that it
@@ -117,6 +117,8 @@ def fit_scaler(sequences, indices, standardize=True, names=None):
         Parameter of the estimator.
     names : ndarray of str or None
         Names of the features for messages.
+    previous : Scaler or None
+        The scaler of an earlier fit from which training continues. It is returned as it is.
 
     Raises
     ------
@@ -127,8 +129,11 @@ def fit_scaler(sequences, indices, standardize=True, names=None):
     Warns
     -----
     UserWarning
-        If a feature varies by rounding only.
+        If a feature varies by rounding only, or if one varies that `previous` ignores.
     """
+    if previous is not None:
+        _warn_about_ignored(previous, sequences, indices, names)
+        return previous
     with np.errstate(all="ignore"):
         n, low, high = _count_and_range(sequences, indices)
         mean, mean_rest, std = _mean_and_std(sequences, indices, n, low, high)
@@ -158,6 +163,24 @@ def fit_scaler(sequences, indices, standardize=True, names=None):
         mean, mean_rest, std = np.zeros_like(mean), np.zeros_like(mean), np.ones_like(std)
     std = np.where(is_live, std, np.where(n > 0, np.inf, np.nan))
     return Scaler(np.where(is_live, mean, 0.0), np.where(is_live, mean_rest, 0.0), std)
+
+
+def _warn_about_ignored(scaler, sequences, indices, names):
+    """Warn about features that vary, but did not in the first fit, and therefore are ignored."""
+    is_ignored = ~np.isfinite(scaler.std)
+    if not is_ignored.any():
+        return
+    with np.errstate(all="ignore"):
+        _, low, high = _count_and_range(sequences, indices)
+        is_ignored &= low < high
+    if is_ignored.any():
+        warnings.warn(
+            f"X varies in {feature_list(is_ignored, names)}, but training ignores it, because it "
+            "did not vary, or by rounding only, in the first call of fit or partial_fit. Call fit "
+            "with warm_start=False, or pass data in which it varies to the first call.",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def _count_and_range(sequences, indices):

@@ -10,7 +10,9 @@ from sklearn_cls._torch.device import autocast
 from sklearn_cls._torch.threads import ELEMENTS_PER_THREAD, resolve_n_threads
 
 MAX_TOKENS = 64  # of a sequence of median length; the cost of attention grows with their square
-MAX_MEAN_TOKENS = 1024  # of the sequence of a random step, for which attention takes half the time
+# Maximum number of tokens of the sequence that a step belongs to, on average over all steps. With
+# this number, attention takes half of the time.
+MAX_MEAN_TOKENS = 1024
 AUTO_LR = 2e-3  # peak learning rate for batches of 16 and d_model=64
 AUTO_UPDATES = 600  # with batches of 32 or more
 AUTO_MIN_EPOCHS = 10  # for large datasets, for which 600 updates would be fewer epochs
@@ -46,8 +48,7 @@ def auto_patch_size(lengths):
     """Return the patch size for sequences of some lengths.
 
     It is the smallest one that divides a sequence of median length into at most `MAX_TOKENS` tokens
-    and that bounds the cost of attention if a few sequences are much longer: a step, drawn at
-    random from all sequences, belongs to one of at most `MAX_MEAN_TOKENS` tokens on average.
+    and that bounds the cost of attention if a few sequences are much longer, see `MAX_MEAN_TOKENS`.
     """
     lengths = np.asarray(lengths, dtype=np.float64)
     mean_of_steps = np.square(lengths).sum() / lengths.sum()

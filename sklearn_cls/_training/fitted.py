@@ -55,7 +55,10 @@ class FittedModel:
         return self.module(**batch).float().softmax(-1)
 
     def class_codes(self, **batch):
-        """Return the most probable class of each sequence of a padded batch, (B, 1), or NaN."""
+        """Return the most probable class of each sequence of a padded batch, (B, 1), or NaN.
+
+        With many classes, the probabilities of all batches would take far more memory than X.
+        """
         largest, codes = self.probabilities(**batch).max(-1, keepdim=True)
         return codes.float().masked_fill(largest.isnan(), torch.nan)
 
