@@ -13,7 +13,7 @@ import numpy as np
 from sklearn_cls._data.scaler import Scaler
 
 # Bytes that are held in memory at a time while all sequences are read, as float64.
-CHUNK_BYTES = 8 * 2**20
+CHUNK_BYTES = 2**20
 # Scales differ if, in more than 10 % of the sequences, the standard deviation of some feature is
 # below 1 % of the overall standard deviation. Below 1e-6 of it, the variation is rounding error.
 SMALL_STD_FRACTION, SMALL_STD, RELATIVE_ROUNDING = 0.1, 0.01, 1e-6
