@@ -27,8 +27,8 @@ coverage: .venv/ready
 		tests/test_golden_files.py tests/test_hostile_files.py tests/test_model_file.py \
 		tests/test_tensor_file.py
 
-# Run all tests, including those marked slow, and report the 30 slowest.
-test-all: .venv/ready
+# Check the coverage, run all tests, including those marked slow, and report the 30 slowest.
+test-all: coverage
 	$(RUN) -m pytest $(PARALLEL) --durations=30
 
 # Run all tests with the oldest supported version of every dependency except torch.

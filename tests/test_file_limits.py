@@ -126,8 +126,8 @@ def test_memory_and_time_are_linear_in_the_bytes_of_weights(path):
     assert load_within_limits(path, {large: 10_000}) == {large: "loaded"}
 
 
-@pytest.mark.parametrize("size", [2**40, 2**62])
-def test_a_sparse_file_of_many_terabytes_is_refused_at_once(size, path):
+@pytest.mark.parametrize("size", [2**40, 2**43])
+def test_a_sparse_file_of_terabytes_is_refused_at_once(size, path):
     good, header = (
         path.read_bytes(),
         b'{"x": {"dtype": "U8", "shape": [%d], "data_offsets": [0, %d]}}',
