@@ -6,7 +6,6 @@ skorch and the modules that import it are imported lazily: skorch dominates the 
 import warnings
 from numbers import Integral, Real
 
-import numpy as np
 import torch
 from sklearn.base import (
     BaseEstimator,
@@ -25,12 +24,7 @@ from sklearn_cls._compat import (
     with_callbacks,
 )
 from sklearn_cls._data.scaler import fit_scaler
-from sklearn_cls._data.targets import (
-    check_labels,
-    check_targets,
-    list_labels,
-    stratified_split,
-)
+from sklearn_cls._data.targets import check_same_classes, check_targets, stratified_split
 from sklearn_cls._data.validation import check_sequences
 from sklearn_cls._data.warning_filters import FILTERS_LOCK
 from sklearn_cls._network.cls_token import CLS_STRATEGIES
@@ -696,7 +690,8 @@ class CLSTransformerClassifier(
         features = max_length = None
         if previous is not None:
             features, max_length = previous.features, previous.module.max_length
-            classes = _check_classes(classes, previous.classes)
+            check_same_classes(classes, previous.classes)
+            classes = previous.classes
         sequences, features = check_sequences(X, type(self).__name__, features, max_length)
         classes, data = check_targets(self, sequences, y, sample_weight, classes, is_part=is_part)
         return data, classes, features
@@ -737,15 +732,3 @@ class CLSTransformerClassifier(
 
 # scikit-learn wraps `transform` for `set_output` after the class has been created.
 CLSTransformerClassifier.transform = on_copy(CLSTransformerClassifier.transform)
-
-
-def _check_classes(given, known):
-    """Check the `classes` of a later call to `partial_fit` and return those of the first call."""
-    if given is not None:
-        given = np.unique(check_labels(given, "classes"))
-        if not np.array_equal(given, known):
-            raise ValueError(
-                f"classes={list_labels(given)} differ from those of the first call to "
-                f"partial_fit, {list_labels(known)}; omit them in later calls."
-            )
-    return known

@@ -1,7 +1,6 @@
 """Validation of y, `sample_weight`, `class_weight` and `classes`, and the validation split.
 
-Almost all errors about them are raised here; two that only `partial_fit` raises are in
-`_classifier`.
+Almost all errors about them are raised here; `partial_fit` itself rejects "balanced" class weights.
 
 Shapes: n sequences, K classes.
 """
@@ -66,6 +65,18 @@ def check_labels(labels, name):
         # regression targets, so every label is passed twice.
         check_classification_targets(labels if name == "y" else np.repeat(labels, 2))
     return labels
+
+
+def check_same_classes(classes, known):
+    """Raise an error if `classes` of a later call to `partial_fit` are not those of the first."""
+    if classes is None:
+        return
+    classes = np.unique(check_labels(classes, "classes"))
+    if not np.array_equal(classes, known):
+        raise ValueError(
+            f"classes={list_labels(classes)} differ from those of the first call to partial_fit, "
+            f"{list_labels(known)}; omit them in later calls."
+        )
 
 
 def _encode(estimator, y, labels):

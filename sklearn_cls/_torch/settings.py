@@ -1,16 +1,18 @@
 """The settings of torch that the library uses, whatever those of the caller are."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 
-# There is no public name for it.
-from torch._functorch.pyfunctorch import (  # noqa: PLC2701
-    temporarily_clear_interpreter_stack as no_transforms,
-)
-
 from sklearn_cls._torch.daemon_threads import computing
 from sklearn_cls._torch.threads import one_thread
+
+try:  # There is no public name for it.
+    from torch._functorch.pyfunctorch import (
+        temporarily_clear_interpreter_stack as no_transforms,
+    )
+except ImportError:  # a version of torch in which it has moved
+    no_transforms = nullcontext
 
 AUTOCAST_DEVICES = ("cpu", "cuda", "mps")
 
