@@ -128,13 +128,9 @@ def test_memory_and_time_are_linear_in_the_bytes_of_weights(path):
 
 @pytest.mark.parametrize("size", [2**40, 2**43])
 def test_a_sparse_file_of_terabytes_is_refused_at_once(size, path):
-    good, header = (
-        path.read_bytes(),
-        b'{"x": {"dtype": "U8", "shape": [%d], "data_offsets": [0, %d]}}',
-    )
     n = size - 8 - 80
-    padded = (header % (n, n)).ljust(80)
-    for content in (good, (80).to_bytes(8, "little") + padded, b""):
+    header = f'{{"x": {{"dtype": "U8", "shape": [{n}], "data_offsets": [0, {n}]}}}}'.ljust(80)
+    for content in (path.read_bytes(), (80).to_bytes(8, "little") + header.encode(), b""):
         large = path.with_name("large")
         large.write_bytes(content)
         try:

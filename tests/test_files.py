@@ -471,34 +471,25 @@ def test_a_temporary_file_that_another_process_removes_at_once_is_created_anew(p
 
 
 CALLS = (
-    "open",
-    "write",
-    "fsync",
-    "fstat",
-    "fchmod",
-    "link",
-    "replace",
-    "remove",
-    "listdir",
-    "stat",
-)
+    "open", "write", "fsync", "fstat", "fchmod", "link", "replace", "remove", "listdir", "stat",
+)  # fmt: skip
 
 
 def fail_in_call(monkeypatch, k, error):
-    """Make the call number `k` of the functions of `os` above fail; return the list of calls."""
+    """Make call number `k` of the functions of `os` above fail; return the list of calls.
+
+    If `error` is None, a write writes 1 byte instead.
+    """
     calls = []
 
     def wrap(name, function):
         def call(*args, **kwargs):
             calls.append(name)
             if len(calls) == k:
-                if error is None:  # a short write
-                    return (
-                        function(args[0], args[1][:1])
-                        if name == "write"
-                        else function(*args, **kwargs)
-                    )
-                raise OSError(error, os.strerror(error))
+                if error is not None:
+                    raise OSError(error, os.strerror(error))
+                if name == "write":  # a short one
+                    args = args[0], args[1][:1]
             return function(*args, **kwargs)
 
         return call
