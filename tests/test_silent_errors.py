@@ -212,6 +212,13 @@ def test_columns_of_the_frames_in_a_list_are_learned_and_compared(kind, containe
         clf.fit(mixed, np.arange(82) % 2)
 
 
+def test_only_a_few_of_many_columns_are_named():
+    many = [pd.DataFrame(np.eye(100)).add_prefix(name) for name in ("acc", "gyr")] * 2
+    with pytest.raises(ValueError, match=r"^X\[1\] has the feature names .* X\[0\] has") as error:
+        small().fit(many, [0, 1, 0, 1])
+    assert len(str(error.value)) < 1000
+
+
 def test_renamed_columns_are_refused_by_name():
     clf = small(max_epochs=1).fit(frames(X), Y)
     renamed = [x.rename(columns={"acc": "temp"}) for x in frames(X_TEST)]

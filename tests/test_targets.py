@@ -238,6 +238,7 @@ def test_class_weights_are_1_by_default():
         ({0: 1, 7: 2}, r"class_weight has classes \[7\], but y has the classes \[0, 1\]"),
         ({1: -1}, "class_weight values must be finite and non-negative, got -1 for class 1"),
         ({1: np.inf}, "class_weight values must be finite .* got inf for class 1"),
+        ({1: 10**400}, "class_weight values must be finite .* got 10+ for class 1"),
         ({0: "x"}, "class_weight values must be .* got 'x' for class 0"),
     ],
 )

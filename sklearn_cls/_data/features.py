@@ -1,5 +1,6 @@
 """The number and the names of the features of X, which must be the same in every call."""
 
+import reprlib
 from dataclasses import dataclass
 from functools import lru_cache
 from types import SimpleNamespace
@@ -72,8 +73,9 @@ def column_names_of_items(X, estimator, features):
     if features is None and len(frames) > 1:
         (names, _), (other, (i, _)), *_ = frames.items()
         raise ValueError(
-            f"X[{i}] has the feature names {other and list(other)}, but X[0] has "
-            f"{names and list(names)}; all sequences need the same columns in the same order."
+            f"X[{i}] has the feature names {reprlib.repr(other and list(other))}, but X[0] has "
+            f"{reprlib.repr(names and list(names))}; all sequences need the same columns in the "
+            "same order."
         )
     if not frames or (features is not None and features.fitted_on_2d):
         return column_names(None, estimator, features)  # The columns of `fit` are steps.

@@ -5,6 +5,7 @@ Almost all errors about them are raised here; `partial_fit` itself rejects "bala
 Shapes: n sequences, K classes.
 """
 
+import sys
 from numbers import Real
 from reprlib import Repr
 
@@ -116,7 +117,7 @@ def class_weights(class_weight, codes, classes):
             f"{FEW_LABELS.repr(labels)}."
         )
     for label, weight in class_weight.items():
-        if not isinstance(weight, Real) or not 0 <= weight < np.inf:
+        if not isinstance(weight, Real) or not 0 <= weight <= sys.float_info.max:
             raise ValueError(
                 f"class_weight values must be finite and non-negative, got {weight!r} for class "
                 f"{label!r}."

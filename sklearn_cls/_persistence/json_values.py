@@ -99,7 +99,7 @@ def classes_from_json(document):
     if dtype.itemsize > 4 * longest + MAX_PADDING or dtype.itemsize * len(labels) > limit:
         raise ValueError(
             f"{len(labels)} classes of dtype {dtype.str} take too much memory; fit with y of dtype "
-            "object."
+            "object, or use joblib.dump."
         )
     if dtype.kind in "iu":  # NumPy 1 wraps larger integers around
         bounds = np.iinfo(dtype)
