@@ -150,7 +150,32 @@ def with_handler(handler, number=signal.SIGINT):
     return interrupt
 
 
+def handler_of_the_callback():
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        raise_signal()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def trace_function():
+    """Raise KeyboardInterrupt in a trace function, as a debugger does."""
+
+    def trace(frame, event, arg):
+        raise KeyboardInterrupt
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        contextlib.nullcontext()
+    finally:
+        sys.settrace(before)
+
+
 INTERRUPTS = {
+    "trace function": trace_function,
+    "handler of the callback": handler_of_the_callback,
+    "lambda with any arguments": with_handler(lambda *args: handle(*args)),
     "raise_signal": raise_signal,
     "kill": kill,
     "interrupt_main": interrupt_main,
@@ -229,7 +254,18 @@ def in_finally():
         raise KeyboardInterrupt
 
 
-REQUESTS = [plain, with_message, in_function, in_except, in_finally]
+def with_frames(frame=None, *others):
+    caller, code = sys._getframe(1), sys._getframe(1).f_code
+    raise KeyboardInterrupt(f"in {caller.f_lineno} of {code.co_name}")
+
+
+def in_callable_with_frame():
+    with_frames(sys._getframe(1), 1)
+
+
+REQUESTS = [
+    plain, with_message, in_function, in_except, in_finally, with_frames, in_callable_with_frame,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("request_stop", REQUESTS)

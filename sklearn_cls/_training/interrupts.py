@@ -1,12 +1,13 @@
 """Tell a callback that asks to stop training from Ctrl-C while the callback runs.
 
 Both are a KeyboardInterrupt. A callback raises it by a `raise` statement, whereas a signal raises
-it at any other instruction, or by a `raise` statement of a signal handler written in Python.
+it at any other instruction, or in a signal handler written in Python. Python passes the frame that
+it interrupts to signal handlers and to the trace functions of debuggers, which identifies them.
 """
 
 import dis
-import signal
-from functools import partial
+import inspect
+from itertools import pairwise
 
 
 def is_stop_request(error):
@@ -14,15 +15,14 @@ def is_stop_request(error):
 
     If the callback caught another KeyboardInterrupt and raised this one instead, that one counts.
     """
-    frames = {frame for frame, _ in _instructions(error)}
-    handlers = _signal_handlers()
+    own_frames = {frame for frame, _ in _instructions(error)}
     while error is not None:
         instructions = _instructions(error)
         # An exception that is handled outside of the callback is part of the chain, too.
-        is_own = bool(instructions) and instructions[0][0] in frames
+        is_own = bool(instructions) and instructions[0][0] in own_frames
         if isinstance(error, KeyboardInterrupt) and is_own:
             _, last = instructions[-1]
-            if last != "RAISE_VARARGS" or any(f.f_code in handlers for f, _ in instructions):
+            if last != "RAISE_VARARGS" or _has_interrupting_function(instructions):
                 return False
         error = error.__context__
     return True
@@ -38,13 +38,11 @@ def _instructions(error):
     return result
 
 
-def _signal_handlers():
-    """Return the code of the signal handlers that are written in Python."""
-    codes = set()
-    for number in signal.valid_signals():
-        handler = signal.getsignal(number)
-        while isinstance(handler, partial):
-            handler = handler.func
-        for function in (handler, type(handler).__call__):
-            codes.add(getattr(function, "__code__", None))
-    return codes - {None}
+def _has_interrupting_function(instructions):
+    """Return whether one of the functions got the frame, or its code, in which it was called."""
+    for (caller, _), (frame, _) in pairwise(instructions):
+        names, varargs, _, values = inspect.getargvalues(frame)
+        arguments = [*(values.get(name) for name in names), *values.get(varargs, ())]
+        if any(value is caller or value is caller.f_code for value in arguments):
+            return True
+    return False
