@@ -337,6 +337,23 @@ def test_a_fit_whose_checkpoint_another_fit_has_taken_over_warns_and_leaves_it(d
     other.close()
 
 
+def test_a_checkpoint_that_another_fit_creates_just_before_the_first_write_is_not_replaced(
+    tmp_path, monkeypatch
+):
+    def create_other(*args, **kwargs):
+        monkeypatch.undo()
+        other.write({"first": 1})
+        return files.replace_file(*args, **kwargs)
+
+    path = str(tmp_path / "checkpoint")
+    file, other = CheckpointFile(path), CheckpointFile(path)
+    monkeypatch.setattr(checkpoint_file, "replace_file", create_other)
+    with pytest.raises(BlockingIOError, match="in use by another fit"):
+        file.write({"second": 2})
+    assert read_checkpoint(path) == {"first": 1}
+    other.close()
+
+
 def test_a_checkpoint_that_is_deleted_during_the_fit_is_written_again(data, tmp_path):
     path, existed = tmp_path / "checkpoint", []
 
