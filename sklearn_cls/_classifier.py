@@ -507,6 +507,12 @@ class CLSTransformerClassifier(
         -------
         probabilities : ndarray of shape (n_sequences, n_classes), float32
             Probabilities in the order of `classes_`.
+
+        Raises
+        ------
+        RuntimeError
+            If the network computes NaN or infinity, because its weights are damaged. `predict`,
+            `transform` and `cls_attention` raise it, too.
         """
         model = self._fitted_model()
         return self._predict(model, X, model.probabilities)
