@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from sklearn_cls._torch.openmp import team_size
+from sklearn_cls._torch.openmp import call_in_team, team_size
 from sklearn_cls._torch.threads import obtainable_threads, thread_local_num_threads
+from tests.helpers import Hook, bumps, small
 
 ROOT = Path(__file__).parent.parent
 
@@ -23,7 +25,7 @@ import hashlib, json, sys, threading
 import numpy as np, torch
 from joblib import Parallel, delayed
 from sklearn_cls._torch import threads
-from tests.helpers import bumps, small
+from tests.helpers import Hook, bumps, small
 
 n_jobs, n_caller, where = json.loads(sys.argv[1])
 threads.n_cores = lambda: 4
@@ -152,8 +154,24 @@ def test_a_setting_of_openmp_is_restored():
         with thread_local_num_threads(2):
             assert (openmp.omp_get_dynamic(), torch.get_num_threads()) == (0, 2)
         assert openmp.omp_get_dynamic() == 1
-        with pytest.raises(RuntimeError), thread_local_num_threads(1):
+        with pytest.raises(RuntimeError), thread_local_num_threads(2):
             raise RuntimeError
         assert openmp.omp_get_dynamic() == 1
     finally:
         openmp.omp_set_dynamic(0)
+
+
+def test_a_fit_inside_a_parallel_region_gets_one_thread(monkeypatch):
+    monkeypatch.setattr("sklearn_cls._torch.threads.n_cores", lambda: 2)
+    X, y = bumps(20)
+    alone, fits, n_threads = small(n_jobs=1, max_epochs=1).fit(X, y), [], []
+    watch = Hook(on_epoch_end=lambda net, **kwargs: n_threads.append(torch.get_num_threads()))
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+    def region(_):
+        fits.append(small(n_jobs=2, max_epochs=1, callbacks=[watch]).fit(X, y))
+
+    call_in_team(region, None, 2, 0)
+    assert n_threads == [1, 1]
+    for clf in fits:
+        np.testing.assert_allclose(clf.predict_proba(X), alone.predict_proba(X), atol=1e-6)

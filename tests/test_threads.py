@@ -105,7 +105,7 @@ def test_the_torch_thread_count_of_other_python_threads_is_unchanged():
 
 def test_without_openmp_the_number_of_threads_of_the_process_is_set_and_restored(monkeypatch):
     openmp = ThreadpoolController().select(user_api="none")
-    monkeypatch.setattr("sklearn_cls._torch.threads.OPENMP", openmp)
+    monkeypatch.setattr("sklearn_cls._torch.openmp.OPENMP", openmp)
     monkeypatch.setattr("sklearn_cls._torch.openmp.call_in_team", None)
     with thread_local_num_threads(2):
         assert torch.get_num_threads() == 2

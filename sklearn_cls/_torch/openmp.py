@@ -55,6 +55,8 @@ set_mkl_num_threads = _c_function("MKL_Set_Num_Threads_Local", ctypes.c_int) or 
 call_in_team = _c_function(
     "GOMP_parallel", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint
 )
+# The runtimes of LLVM and Intel have this function, too.
+IS_GNU = call_in_team is not None and _c_function("__kmpc_fork_call") is None
 
 
 def n_cores():
@@ -62,6 +64,20 @@ def n_cores():
     # With OMP_PROC_BIND, OpenMP binds the main thread to a core, which joblib takes for the only
     # one.
     return get_num_procs() if get_proc_bind() else joblib.cpu_count()
+
+
+@contextmanager
+def openmp_threads(n_threads):
+    """Set OpenMP's number of threads for the calling thread."""
+    libraries = OPENMP.lib_controllers
+    before = [library.get_num_threads() for library in libraries]
+    try:
+        for library in libraries:
+            library.set_num_threads(n_threads)
+        yield
+    finally:
+        for library, number in zip(libraries, before, strict=True):
+            library.set_num_threads(number)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ thread costs more than it saves. Prediction computes batches in parallel, with o
 
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from queue import SimpleQueue
 
 import torch
@@ -14,9 +14,9 @@ import torch
 from sklearn_cls._torch.contention import passive_wait_when_contended
 from sklearn_cls._torch.daemon_threads import computing
 from sklearn_cls._torch.openmp import (
-    OPENMP,
     exact_team_sizes,
     n_cores,
+    openmp_threads,
     set_mkl_num_threads,
     team_size,
 )
@@ -78,14 +78,14 @@ def thread_local_num_threads(n_threads):
     """
     # The first call in a thread initializes torch there, which would overwrite an earlier setting.
     before = torch.get_num_threads()
-    with exact_team_sizes():
+    with nullcontext() if n_threads == 1 else exact_team_sizes():
         n_threads = obtainable_threads(n_threads)
         if n_threads == before:
             yield n_threads
             return
         mkl_before = set_mkl_num_threads(n_threads)
         try:
-            with OPENMP.limit(limits=n_threads):
+            with openmp_threads(n_threads):
                 if torch.get_num_threads() != n_threads:  # a build of torch without OpenMP
                     torch.set_num_threads(n_threads)
                 yield n_threads
