@@ -5,6 +5,7 @@ from sklearn_cls._network.embedding import (
     Convolutions,
     Embedding,
     PatchBatchNorm,
+    convolve,
     instance_norm,
 )
 from sklearn_cls._network.positions import MAX_CACHED_POSITIONS, sinusoidal_table
@@ -257,3 +258,13 @@ def test_receptive_fields_of_the_convolutions(patch_size):
     x = torch.zeros(1, 4, 20, requires_grad=True)
     second(x)[0, :, 10].sum().backward()
     assert x.grad[0].sum(0).nonzero().squeeze(1).tolist() == [8, 9, 10, 11, 12]
+
+
+@pytest.mark.parametrize("n_channels", [1024, 2500])
+def test_a_convolution_in_blocks_of_channels_equals_the_whole_in_value_and_gradient(n_channels):
+    conv = Convolutions(n_channels, 8, 2).double().convs[0]
+    x = normal(3, 9, n_channels).double()
+    outputs = conv(x.mT).mT, convolve(conv, x)
+    torch.testing.assert_close(*outputs)
+    gradients = [torch.autograd.grad(y.square().sum(), conv.weight)[0] for y in outputs]
+    torch.testing.assert_close(*gradients)

@@ -20,6 +20,7 @@ from sklearn_cls._network.dropout import Dropout
 from sklearn_cls._network.positions import MAX_CACHED_POSITIONS, add_positions, sinusoidal_table
 
 EMBEDDINGS = ("linear", "conv")
+CHANNELS_PER_BLOCK = 1024  # for which the weights of a convolution fit into the cache of a core
 MIN_STD = 1e-6  # relative to the global one; below it, a sequence varies by rounding only
 
 
@@ -160,7 +161,7 @@ class Convolutions(nn.Module):
     def forward(self, x, is_padding):
         """Return the features of every patch, zero where is_padding (B, N) is True."""
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = F.gelu(norm(conv(x.mT).mT, is_padding))  # (B, N, D); GELU(0) = 0
+            x = F.gelu(norm(convolve(conv, x), is_padding))  # (B, N, D); GELU(0) = 0
         return x
 
     def zero_unreached_weights(self, x):
@@ -170,6 +171,20 @@ class Convolutions(nn.Module):
             windows = F.pad(x, (0, 0, padding, padding)).unfold(1, size, stride)  # (1, N, C, size)
             conv.weight.mul_(windows.amax(1))
             x = x.new_ones(1, windows.shape[1], conv.out_channels)
+
+
+def convolve(conv, x):
+    """Return the convolution of x (B, T, C) without bias, (B, N, D); on the CPU, block by block.
+
+    A channel takes longer if the weights of all channels exceed the cache.
+    """
+    if x.shape[2] <= CHANNELS_PER_BLOCK or x.device.type != "cpu":
+        return conv(x.mT).mT
+    parts, weights = x.split(CHANNELS_PER_BLOCK, 2), conv.weight.split(CHANNELS_PER_BLOCK, 1)
+    return sum(
+        F.conv1d(part.mT, weight, stride=conv.stride, padding=conv.padding)
+        for part, weight in zip(parts, weights, strict=True)
+    ).mT
 
 
 class PatchBatchNorm(nn.BatchNorm1d):
