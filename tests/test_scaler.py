@@ -148,6 +148,24 @@ def test_training_that_continues_warns_of_features_that_did_not_vary_in_the_firs
     getattr(clf, continue_with)(X, y)
 
 
+@pytest.mark.parametrize("continue_with", ["partial_fit", "fit"])
+@pytest.mark.parametrize(
+    ("factor", "offset"), [(1, 1e3), (1, -1e30), (1e-6, 0), (1e6, 0), (1e30, 1e30)]
+)
+def test_training_that_continues_warns_of_another_unit_or_offset(factor, offset, continue_with):
+    X, y = bumps()
+    clf = small(max_epochs=1, warm_start=True).partial_fit(X, y)
+    train = getattr(clf, continue_with)
+    later = X.copy()
+    later[..., 1] = factor * X[..., 1] + offset
+    with pytest.warns(UserWarning, match="another unit or offset .*: in feature 1, the mean"):
+        train(later, y)
+    later[..., 1] = 3 * X[..., 1] + 7
+    train(later, y)
+    later[..., 1] = 0
+    train(later, y)
+
+
 @pytest.mark.parametrize("value", [0.0, 0.1, -7e300, 5e-324, 1.7e9])
 @pytest.mark.parametrize("standardize", [True, False])
 def test_a_constant_feature_is_0_whatever_its_later_values(value, standardize):
@@ -175,6 +193,15 @@ def test_a_feature_that_varies_by_rounding_only_gives_a_warning_and_is_0(dtype):
     assert scaler.std[1] == np.inf
     with pytest.warns(UserWarning, match="only in feature 'b'"):
         fit(X, names=np.array(["a", "b", "c"]))
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).minexp > -1400, reason="it is double here")
+def test_a_feature_too_small_for_double_precision_gives_a_warning_and_is_0():
+    X = RNG.normal(size=(4, 5, 2)).astype(np.longdouble)
+    X[..., 1] *= np.longdouble("1e-400")
+    with pytest.warns(UserWarning, match="by rounding only in feature 1"):
+        scaler = fit(X)
+    assert (scaler(X)[..., 1] == 0).all()
 
 
 def test_integers_that_hardly_vary_are_not_rounding_errors():
@@ -221,6 +248,16 @@ def test_without_standardization_what_float32_cannot_hold_is_refused(X, message)
     with pytest.raises(ValueError, match=r"'temp' .*; set standardize=True"):
         fit(X, standardize=False, names=["temp"])
     assert np.abs(standardized(X)).max() < 10
+
+
+@pytest.mark.parametrize(("factor", "offset"), [(1, 1e4), (-1e-3, 1), (1e-20, 0), (1e5, 0)])
+def test_without_standardization_an_extreme_unit_or_offset_gives_a_warning(factor, offset):
+    X = RNG.normal(size=(4, 5, 2))
+    X[..., 1] = factor * X[..., 1] + offset
+    with pytest.warns(UserWarning, match="standardize=False: the mean of feature 1 is more than"):
+        fit(X, standardize=False)
+    X[..., 1] = 5  # a constant feature
+    fit(X, standardize=False)
 
 
 def test_without_standardization_values_are_not_changed():

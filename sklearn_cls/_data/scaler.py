@@ -18,6 +18,9 @@ MIN_STD_ULPS = 2
 HUGE, TINY = 2.0**1000, 2.0**-1000
 MAX_SMALL_SIZE = 2**12  # elements; for smaller arrays, tiling takes longer than it saves
 N_NAMED = 5  # features that a message names
+# Default fits learn from inputs with a standard deviation from 1e-8 to 1e8 and a mean of up to 1000
+# standard deviations, those with linear embedding from far fewer.
+MAX_STD_RATIO, MAX_MEAN = 1e4, 100
 
 
 @dataclass(frozen=True)
@@ -129,10 +132,11 @@ def fit_scaler(sequences, indices, standardize=True, names=None, previous=None):
     Warns
     -----
     UserWarning
-        If a feature varies by rounding only, or if one varies that `previous` ignores.
+        If a feature varies by rounding only, if one varies that `previous` ignores, or if the mean
+        or the standard deviation of an input of the network is extreme.
     """
     if previous is not None:
-        _warn_about_ignored(previous, sequences, indices, names)
+        _compare_with_previous(previous, sequences, indices, names)
         return previous
     with np.errstate(all="ignore"):
         n, low, high = _count_and_range(sequences, indices)
@@ -160,19 +164,33 @@ def fit_scaler(sequences, indices, standardize=True, names=None, previous=None):
         )
     if not standardize:
         _check_float32(low, high, std, is_live, names)
+        if (is_extreme := is_live & _is_extreme(mean, std, std)).any():
+            warnings.warn(
+                f"X may be impossible to learn from with standardize=False: the mean of "
+                f"{feature_list(is_extreme, names)} is more than {MAX_MEAN} standard deviations "
+                f"from 0, or the standard deviation is not between {1 / MAX_STD_RATIO:.0e} and "
+                f"{MAX_STD_RATIO:.0e}. Set standardize=True.",
+                UserWarning,
+                stacklevel=2,
+            )
         mean, mean_rest, std = np.zeros_like(mean), np.zeros_like(mean), np.ones_like(std)
     std = np.where(is_live, std, np.where(n > 0, np.inf, np.nan))
     return Scaler(np.where(is_live, mean, 0.0), np.where(is_live, mean_rest, 0.0), std)
 
 
-def _warn_about_ignored(scaler, sequences, indices, names):
-    """Warn about features that vary, but did not in the first fit, and therefore are ignored."""
-    is_ignored = ~np.isfinite(scaler.std)
-    if not is_ignored.any():
-        return
+def _compare_with_previous(scaler, sequences, indices, names):
+    """Warn about features that `scaler`, which is that of the first fit, does not fit.
+
+    They vary, but did not in the first fit, and therefore are ignored, or they have another scale.
+    """
     with np.errstate(all="ignore"):
-        _, low, high = _count_and_range(sequences, indices)
-        is_ignored &= low < high
+        n, low, high = _count_and_range(sequences, indices)
+        mean, _, std = _mean_and_std(sequences, indices, n, low, high)
+        is_live, is_known = low < high, np.isfinite(scaler.std)
+        is_ignored = is_live & ~is_known
+        # A part of the data may be constant.
+        mean, std = (mean - scaler.mean) / scaler.std, np.where(is_live, std / scaler.std, 1.0)
+        is_extreme = is_known & _is_extreme(mean, std, np.maximum(std, 1))
     if is_ignored.any():
         warnings.warn(
             f"X varies in {feature_list(is_ignored, names)}, but training ignores it, because it "
@@ -181,6 +199,22 @@ def _warn_about_ignored(scaler, sequences, indices, names):
             UserWarning,
             stacklevel=2,
         )
+    if is_extreme.any():
+        warnings.warn(
+            f"X has another unit or offset than in the first call of fit or partial_fit, by whose "
+            f"statistics it is standardized: in {feature_list(is_extreme, names)}, the mean is "
+            f"more than {MAX_MEAN} standard deviations away, or the standard deviation differs by "
+            f"a factor of more than {MAX_STD_RATIO:.0e}. Convert X to the unit of the first call, "
+            "or call fit with warm_start=False.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def _is_extreme(mean, std, unit):
+    """Return for which features training may fail; `unit` is what the mean is compared with."""
+    is_far = np.abs(mean) > MAX_MEAN * unit
+    return is_far | (std < 1 / MAX_STD_RATIO) | (std > MAX_STD_RATIO)
 
 
 def _count_and_range(sequences, indices):
@@ -225,7 +259,9 @@ def _rounding(largest):
     """Return the largest standard deviation that is rounding error, float64 (F,)."""
     # The spacing of the largest float is infinite.
     largest = np.minimum(largest, np.finfo(largest.dtype).max / 2)
-    return MIN_STD_ULPS * np.spacing(largest).astype(np.float64)
+    spacing = np.spacing(largest).astype(np.float64)
+    # Standard deviations are float64, which cannot hold all numbers of longer dtypes.
+    return MIN_STD_ULPS * np.maximum(spacing, np.finfo(np.float64).smallest_subnormal)
 
 
 def _check_float32(low, high, std, is_live, names):
