@@ -216,7 +216,7 @@ class CLSTransformerClassifier(
         The skorch net that trained the network, without the training data and its own history.
 
     module_ : torch.nn.Module
-        The network.
+        The network. Its inputs are values that `net_.scaler` has standardized.
 
     device_ : torch.device
         Device of the network.
