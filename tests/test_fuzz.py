@@ -48,6 +48,7 @@ TINY = {"d_model": 8, "n_heads": 2, "dim_feedforward": 8, "depth": 1, "max_epoch
 WARNINGS = re.compile(
     "A column-vector y was passed|X does not have valid feature names|X has feature names, but"
     "|The number of unique classes is greater than 50%|X varies (by rounding only )?in feature"
+    "|X has another unit or offset|X may be impossible to learn from with standardize=False"
     # NumPy gives these for huge sample weights and labels, before they are rejected.
     "|overflow encountered in multiply|invalid value encountered in (divide|cast|reduce)"
 )
