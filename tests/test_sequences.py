@@ -232,6 +232,7 @@ def test_scales_differ_if_many_sequences_hardly_vary():
     assert not differ(X)
 
 
+@pytest.mark.filterwarnings("ignore:X varies in feature 0 within many sequences")
 @pytest.mark.parametrize(("factor", "expected"), [(0.02, False), (0.005, True), (1e-7, False)])
 def test_a_std_below_one_percent_counts_unless_it_is_rounding_error(factor, expected):
     X = np.random.default_rng(0).normal(size=(50, 400, 1))

@@ -128,6 +128,7 @@ def test_gaps_change_no_prediction_beyond_the_mean_if_the_feature_had_none_in_fi
         assert np.allclose(found, expected, atol=1e-6), method
 
 
+@pytest.mark.filterwarnings("ignore:X varies in feature 1 within many sequences")
 @pytest.mark.parametrize("variation", [0.0, 1e-9])
 @pytest.mark.parametrize("embedding", ["linear", "conv"])
 def test_an_instance_normalized_input_that_was_constant_in_fit_changes_nothing(
@@ -184,6 +185,28 @@ def test_a_network_that_computes_nan_raises_instead_of_predicting_the_first_clas
         clf.module_.embedding.project.bias[0] = value
     with pytest.raises(RuntimeError, match=r"NaN or infinity for X\[0\]: its weights are damaged"):
         getattr(clf, method)(X_TEST)
+
+
+@pytest.mark.parametrize("outlier", [1e8, 9.97e36, 1e300])
+def test_an_outlier_beside_which_the_other_values_are_lost_gives_a_warning(outlier):
+    values = X.copy()
+    values[3, 5, 1] = outlier
+    with pytest.warns(UserWarning, match="X varies in feature 1 within many sequences by less"):
+        small(max_epochs=1).fit(values, Y)
+
+
+def test_sequences_of_far_smaller_scales_than_others_give_a_warning():
+    values = X * np.logspace(-20, 20, len(X))[:, np.newaxis, np.newaxis]
+    with pytest.warns(UserWarning, match="X varies in feature 0, feature 1 within many sequences"):
+        small(max_epochs=1).fit(list(values), Y)
+
+
+def test_rounding_errors_of_a_feature_that_is_constant_within_each_sequence_give_no_warning():
+    values = X.copy()
+    values[:, :, 1] = (
+        np.cumsum(np.full(X.shape[:2], 0.1), 1) * 1e-13 + np.arange(len(X))[:, np.newaxis]
+    )
+    small(max_epochs=1).fit(values, Y)
 
 
 # Names of columns.

@@ -21,6 +21,11 @@ N_NAMED = 5  # features that a message names
 # Default fits learn from inputs with a standard deviation from 1e-8 to 1e8 and a mean of up to 1000
 # standard deviations, those with linear embedding from far fewer.
 MAX_STD_RATIO, MAX_MEAN = 1e4, 100
+# A feature is lost in a sequence if its range there is below this many standard deviations, but far
+# above rounding error. float32 has a relative precision of 6e-8.
+LOST_RANGE, MAX_ROUNDING_ULPS = 1e-5, 1000
+MAX_LOST_FRACTION = 0.1  # of the sequences
+MAX_ELEMENTS = 2**17  # of a sequence
 
 
 @dataclass(frozen=True)
@@ -132,8 +137,9 @@ def fit_scaler(sequences, indices, standardize=True, names=None, previous=None):
     Warns
     -----
     UserWarning
-        If a feature varies by rounding only, if one varies that `previous` ignores, or if the mean
-        or the standard deviation of an input of the network is extreme.
+        If a feature varies by rounding only, if one varies that `previous` ignores, if the mean or
+        the standard deviation of an input of the network is extreme, or if a feature varies too
+        little within many sequences, compared with its variation over all of them.
     """
     if previous is not None:
         _compare_with_previous(previous, sequences, indices, names)
@@ -155,6 +161,8 @@ def fit_scaler(sequences, indices, standardize=True, names=None, previous=None):
             UserWarning,
             stacklevel=2,
         )
+    if standardize:
+        _warn_of_lost_sequences(sequences, indices, std, is_live, names)
     n_steps = sequences.lengths[indices]
     has_missing = (n > 0) & (n < n_steps.sum())
     if not (is_live | has_missing).any() and n_steps.min() == n_steps.max():
@@ -215,6 +223,31 @@ def _is_extreme(mean, std, unit):
     """Return for which features training may fail; `unit` is what the mean is compared with."""
     is_far = np.abs(mean) > MAX_MEAN * unit
     return is_far | (std < 1 / MAX_STD_RATIO) | (std > MAX_STD_RATIO)
+
+
+def _warn_of_lost_sequences(sequences, indices, std, is_live, names):
+    """Warn of features that vary within many sequences, but so little that float32 loses it."""
+    indices = sequences.sample(indices)
+    n_lost = np.zeros(sequences.n_features)
+    with np.errstate(all="ignore"):
+        for i in indices:
+            # The first steps are enough, as a long sequence may not fit in memory.
+            n_steps = min(sequences.lengths[i], max(1, MAX_ELEMENTS // sequences.n_features))
+            steps = sequences.values[i][:n_steps]
+            low, high = np.fmin.reduce(steps, 0), np.fmax.reduce(steps, 0)  # ignore NaN
+            spread = np.subtract(high, low, dtype=np.float64)
+            largest = np.maximum(np.abs(low), np.abs(high))
+            rounding = _rounding(largest) if largest.dtype.kind == "f" else 0.0
+            n_lost += (spread > MAX_ROUNDING_ULPS * rounding) & (spread < LOST_RANGE * std)
+    is_lost = is_live & (n_lost > MAX_LOST_FRACTION * len(indices))
+    if is_lost.any():
+        warnings.warn(
+            f"X varies in {feature_list(is_lost, names)} within many sequences by less than "
+            f"{LOST_RANGE:.0e} of its standard deviation over all sequences, which is lost in "
+            "float32. Replace outliers by NaN, or divide each sequence by its own scale.",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def _count_and_range(sequences, indices):
