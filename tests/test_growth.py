@@ -90,3 +90,20 @@ def test_predict_does_not_hold_the_probabilities_of_all_sequences_and_classes():
     tracemalloc.stop()
     assert np.array_equal(y, clf.predict_proba(X).argmax(1))
     assert peak < n * n_classes  # bytes; the probabilities have 4 each
+
+
+@pytest.mark.parametrize("n_features", [2, 512, 4096])
+def test_prediction_batches_have_few_steps_if_there_are_many_features(n_features, monkeypatch):
+    n_values, embed = [], CLSEncoder.embed
+
+    def count(network, x, is_padding=None):
+        n_values.append(x.numel())
+        return embed(network, x, is_padding)
+
+    X, y = bumps(n_features=n_features, n=250, n_steps=40)
+    clf = small(max_epochs=1).fit(X[:20], y[:20])
+    monkeypatch.setattr(CLSEncoder, "embed", count)
+    clf.predict(X)
+    assert sum(n_values) == X.size
+    assert max(n_values) <= 2**13 * 512
+    assert n_values[0] > 0.9 * 2**13 * min(n_features, 512)

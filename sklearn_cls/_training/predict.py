@@ -17,6 +17,8 @@ from sklearn_cls._torch.settings import torch_settings
 from sklearn_cls._torch.threads import parallel_map
 from sklearn_cls._training.auto import auto_n_threads, forward_autocast
 
+MAX_FEATURES = 512  # with more, a batch holds fewer steps
+
 
 @torch_settings()
 def predict_batches(net, sequences, function, n_jobs=None, n_steps=None):
@@ -60,7 +62,8 @@ def predict_batches(net, sequences, function, n_jobs=None, n_steps=None):
         first, second = np.array_split(indices, 2)
         return compute_batch(first) + compute_batch(second)
 
-    batches = length_bucketed_batches(sequences.lengths, _steps_per_batch(net, device))
+    max_steps = _steps_per_batch(net, sequences.n_features)
+    batches = length_bucketed_batches(sequences.lengths, max_steps)
     n_threads = auto_n_threads(net.module_, device, n_jobs, int(sequences.lengths.sum()))
     parts = list(itertools.chain(*parallel_map(compute_batch, batches, n_threads)))
     *shape, n_default = parts[0][1].shape[1:]
@@ -76,8 +79,9 @@ def predict_batches(net, sequences, function, n_jobs=None, n_steps=None):
     return result
 
 
-def _steps_per_batch(net, device):
-    if device.type == "cpu":
-        return STEPS_PER_BATCH
-    # Wide layers need more memory per step.
-    return STEPS_PER_GPU_BATCH * 64 // max(64, net.module_.embedding.d_model)
+def _steps_per_batch(net, n_features):
+    # Many features and wide layers need more memory per step.
+    size = max(1, n_features / MAX_FEATURES)
+    if torch.device(net.device).type == "cpu":
+        return max(1, int(STEPS_PER_BATCH / size))
+    return max(1, int(STEPS_PER_GPU_BATCH / max(size, net.module_.embedding.d_model / 64)))
