@@ -7,6 +7,7 @@ import pytest
 from tests.helpers import benchmark
 
 bench_accuracy = benchmark("bench_accuracy")
+bench_growth = benchmark("bench_growth")
 bench_speed = benchmark("bench_speed")
 
 
@@ -105,3 +106,26 @@ def test_the_speed_benchmark_prints_and_writes_one_row_per_comparison(
     (row,) = pd.read_csv(tmp_path / "speed.csv").to_dict("records")
     assert row["ratio"] == pytest.approx(3, rel=0.5)
     assert row["ratio"] == pytest.approx(row["theirs"] / row["ours"], rel=0.5)
+
+
+def test_the_growth_benchmark_has_data_of_each_size(bench_growth):
+    for axis, (size, *_) in bench_growth.SIZES.items():
+        X, y = bench_growth.data(axis, size)
+        sizes = {
+            "sequences": len(X), "sequences in a list": len(X), "steps": len(X[0]),
+            "steps of 2 sequences": len(X[0]), "features": X[0].shape[-1],
+            "classes": len(set(y)), "longest sequence": max(map(len, X)),
+        }  # fmt: skip
+        assert sizes[axis] == size
+        assert isinstance(X, list) == (axis in ("sequences in a list", "longest sequence"))
+
+
+@pytest.mark.slow
+def test_the_growth_benchmark_measures_seconds_and_memory(bench_growth, monkeypatch):
+    monkeypatch.setitem(bench_growth.SIZES, "sequences", [64, 256])
+    first, second = bench_growth.measure_axis("sequences", rounds=1, n_threads=1)
+    assert (first["size"], second["size"]) == (64, 256)
+    ratio = second["fit_s"] / first["fit_s"]
+    assert second["fit_exponent"] == pytest.approx(np.log(ratio) / np.log(4))
+    assert first["predict_s"] > 0
+    assert second["fit_MB"] > 0
