@@ -180,6 +180,13 @@ def test_front_page_has_the_numbers_of_the_tables(differences):
     )
 
 
+def test_the_measured_growth_is_at_most_that_which_the_page_states():
+    exponents = pd.read_csv(DOCS / "growth.csv")[["fit_exponent", "predict_exponent"]]
+    assert "at most with the power 1.2 of the size" in (DOCS / "speed.rst").read_text()
+    assert exponents.notna().any().all()
+    assert exponents.max(axis=None) <= 1.2
+
+
 def test_each_parameter_is_justified():
     page = (DOCS / "defaults.rst").read_text()
     section = page.partition("Why each parameter exists")[2].partition("\n---")[2]

@@ -3,14 +3,16 @@
 `benchmarks/bench_growth.py` measures seconds and bytes.
 """
 
+import gc
 import tracemalloc
 from math import log
 
 import numpy as np
 import pytest
+import torch
 
 from sklearn_cls._network.encoder import Block, CLSEncoder
-from tests.helpers import bumps, small
+from tests.helpers import Hook, bumps, small
 
 MAX_EXPONENT = 1.2
 
@@ -107,3 +109,17 @@ def test_prediction_batches_have_few_steps_if_there_are_many_features(n_features
     assert sum(n_values) == X.size
     assert max(n_values) <= 2**13 * 512
     assert n_values[0] > 0.9 * 2**13 * min(n_features, 512)
+
+
+def test_no_tensor_is_kept_per_batch(data):
+    """Small tensors between large ones would fragment the memory."""
+    n_tensors = {True: [], False: []}
+
+    def count(net, training, **kwargs):
+        n_tensors[training].append(sum(issubclass(type(x), torch.Tensor) for x in gc.get_objects()))
+
+    clf = small(max_epochs=1, batch_size=2, early_stopping=True, validation_fraction=0.4)
+    clf.set_params(callbacks=[Hook(on_batch_end=count)]).fit(*data)
+    for counts in n_tensors.values():
+        assert len(counts) > 10
+        assert max(counts[2:]) == counts[2]

@@ -217,18 +217,20 @@ class Net(NeuralNetClassifier):
         """Run one epoch; a GPU is synchronized only at its end."""
         if iterator is None:
             return
-        losses, n_correct, n = [], [], 0
-        for batch in iterator:
+        # A list of small tensors, one per batch, would fragment the memory between large ones.
+        losses = torch.empty(len(iterator), dtype=torch.float32, device=self.device)
+        n_correct, n = torch.zeros((), dtype=torch.int64, device=self.device), 0
+        for i, batch in enumerate(iterator):
             pause_at_exit()
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch)
-            losses.append(step["loss"].detach())
+            losses[i] = step["loss"].detach()
             if not training:
-                n_correct.append((step["y_pred"].argmax(1) == batch[1]).sum())
+                n_correct += (step["y_pred"].argmax(1) == batch[1]).sum()
             n += len(batch[1])
             self.history.record_batch(prefix + "_batch_size", len(batch[1]))
             self.notify("on_batch_end", batch=batch, training=training, **step)
-        losses = torch.stack(losses).tolist()
+        losses = losses.tolist()
         batches = self.history[-1]["batches"][-len(losses) :]
         for batch, loss in zip(batches, losses, strict=True):
             batch[prefix + "_loss"] = loss  # PassthroughScoring averages it over the epoch
@@ -237,7 +239,7 @@ class Net(NeuralNetClassifier):
             check_weights(self)
             self.history.record("lr", self.optimizer_.param_groups[0]["lr"])
         else:
-            self.history.record("valid_accuracy", torch.stack(n_correct).sum().item() / n)
+            self.history.record("valid_accuracy", n_correct.item() / n)
 
     def notify(self, method_name, **cb_kwargs):
         """Call every callback, then raise StopTraining if one of them asked to stop."""
