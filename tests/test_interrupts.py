@@ -407,11 +407,14 @@ def settings():
 
 
 def assert_unchanged(before, where):
-    """Check the settings; an interrupt while a folder is flushed may leave its descriptor open."""
+    """Check the settings; an interrupt while a folder is flushed may leave its descriptor open.
+
+    There may be fewer open files, as those of earlier tests are closed when they are collected.
+    """
     *others, n_files = settings()
     *others_before, n_files_before = before
     assert others == others_before, where
-    assert n_files == n_files_before or "_flush_folder" in where, where
+    assert n_files <= n_files_before or "_flush_folder" in where, where
 
 
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
