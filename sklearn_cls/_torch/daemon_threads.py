@@ -28,7 +28,7 @@ def computing():
     with CHANGED:
         COMPUTING[thread] += 1
     try:
-        pause_at_exit()
+        stop_at_exit()
         yield
     finally:
         with CHANGED:
@@ -38,9 +38,14 @@ def computing():
             CHANGED.notify_all()
 
 
-def pause_at_exit():
+def must_stop():
+    """Return whether the calling thread is a daemon thread and Python is exiting."""
+    return EXITING.is_set() and threading.current_thread().daemon
+
+
+def stop_at_exit():
     """Stop the calling thread for good if it is a daemon thread and Python is exiting."""
-    if EXITING.is_set() and threading.current_thread().daemon:
+    if must_stop():
         with CHANGED:
             COMPUTING.pop(threading.get_ident(), None)
             CHANGED.notify_all()

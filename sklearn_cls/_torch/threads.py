@@ -12,7 +12,7 @@ from queue import SimpleQueue
 import torch
 
 from sklearn_cls._torch.contention import passive_wait_when_contended
-from sklearn_cls._torch.daemon_threads import computing
+from sklearn_cls._torch.daemon_threads import must_stop, stop_at_exit
 from sklearn_cls._torch.openmp import (
     exact_team_sizes,
     n_cores,
@@ -121,20 +121,15 @@ def parallel_map(function, items, n_threads):
     """
     n_threads_per_item = max(1, n_threads // len(items))
     n_workers = min(n_threads, len(items))
-    if n_workers == 1:
-        with torch_threads(n_threads_per_item):
-            return [function(item) for item in items]
-
-    results, errors = [None] * len(items), []
-    queue = SimpleQueue()
+    results, errors, queue = [None] * len(items), [], SimpleQueue()
     for job in (*enumerate(items), *[None] * n_workers):
         queue.put(job)
 
     def work():  # a new thread starts with torch's default number of threads
         try:
-            with computing(), thread_local_num_threads(n_threads_per_item):
+            with thread_local_num_threads(n_threads_per_item):
                 for i, item in iter(queue.get, None):
-                    if errors:
+                    if errors or must_stop():
                         return
                     results[i] = function(item)
         except BaseException as error:
@@ -148,6 +143,7 @@ def parallel_map(function, items, n_threads):
                 worker.join()
         except KeyboardInterrupt as error:  # the other threads end after their current item
             errors.append(error)
+    stop_at_exit()  # results may be missing
     if errors:
         raise errors.pop(0)
     return results

@@ -27,7 +27,7 @@ from sklearn_cls._data.batches import (
 from sklearn_cls._data.validation import read_sequences
 from sklearn_cls._network.dropout import generators, seed_generators
 from sklearn_cls._network.encoder import CLSEncoder
-from sklearn_cls._torch.daemon_threads import pause_at_exit
+from sklearn_cls._torch.daemon_threads import stop_at_exit
 from sklearn_cls._torch.random import initial_weights
 from sklearn_cls._torch.settings import torch_settings
 from sklearn_cls._torch.threads import torch_threads
@@ -221,7 +221,7 @@ class Net(NeuralNetClassifier):
         losses = torch.empty(len(iterator), dtype=torch.float32, device=self.device)
         n_correct, n = torch.zeros((), dtype=torch.int64, device=self.device), 0
         for i, batch in enumerate(iterator):
-            pause_at_exit()
+            stop_at_exit()
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch)
             losses[i] = step["loss"].detach()

@@ -12,7 +12,6 @@ from sklearn_cls._data.batches import (
     length_bucketed_batches,
     prediction_batch,
 )
-from sklearn_cls._torch.daemon_threads import pause_at_exit
 from sklearn_cls._torch.settings import torch_settings
 from sklearn_cls._torch.threads import parallel_map
 from sklearn_cls._training.auto import auto_n_threads, forward_autocast
@@ -51,7 +50,6 @@ def predict_batches(net, sequences, function, n_jobs=None, n_steps=None):
 
     def compute_batch(indices):
         """Return pairs of indices and results; several if the device runs out of memory."""
-        pause_at_exit()
         try:
             with torch.inference_mode(), forward_autocast(net):
                 batch = prediction_batch(sequences, indices, device)
