@@ -7,6 +7,7 @@ import torch
 from threadpoolctl import ThreadpoolController
 
 from sklearn_cls._torch.threads import (
+    parallel_map,
     resolve_n_threads,
     thread_local_num_threads,
     torch_threads,
@@ -110,3 +111,18 @@ def test_without_openmp_the_number_of_threads_of_the_process_is_set_and_restored
     with thread_local_num_threads(2):
         assert torch.get_num_threads() == 2
     assert torch.get_num_threads() == 1
+
+
+def test_an_error_in_one_thread_ends_the_others_and_is_raised():
+    n_threads, done = threading.active_count(), []
+
+    def function(item):
+        time.sleep(0.01)
+        done.append(item)
+        if item == 3:
+            raise MemoryError(item)
+
+    with pytest.raises(MemoryError, match="3"):
+        parallel_map(function, range(1000), 4)
+    assert len(done) < 100
+    assert threading.active_count() == n_threads

@@ -141,7 +141,7 @@ def parallel_map(function, items, n_threads):
             work()
             for worker in workers:
                 worker.join()
-        except KeyboardInterrupt as error:  # the other threads end after their current item
+        except BaseException as error:  # from a signal; other threads end after their item
             errors.append(error)
     stop_at_exit()  # results may be missing
     if errors:
