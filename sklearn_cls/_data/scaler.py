@@ -21,8 +21,9 @@ N_NAMED = 5  # features that a message names
 # Default fits learn from inputs with a standard deviation from 1e-8 to 1e8 and a mean of up to 1000
 # standard deviations, those with linear embedding from far fewer.
 MAX_STD_RATIO, MAX_MEAN = 1e4, 100
-# A feature is lost in a sequence if its range there is below this many standard deviations, but far
-# above rounding error. float32 has a relative precision of 6e-8.
+# The variation of a feature within a sequence is lost in float32, which has a relative precision of
+# 6e-8, if its range there is below `LOST_RANGE` standard deviations. A range below
+# `MAX_ROUNDING_ULPS` units in the last place may be rounding error of X, and is not counted.
 LOST_RANGE, MAX_ROUNDING_ULPS = 1e-5, 1000
 MAX_LOST_FRACTION = 0.1  # of the sequences
 MAX_ELEMENTS = 2**17  # of a sequence
@@ -111,10 +112,10 @@ def exact_parts(values):
 
 
 def fit_scaler(sequences, indices, standardize=True, names=None, previous=None):
-    """Return the `Scaler` of some sequences; without `standardize`, it changes no live feature.
+    """Return the `Scaler` of some sequences; without `standardize`, it changes no values that vary.
 
-    A feature that does not vary teaches nothing. It gets an infinite standard deviation, so that it
-    changes nothing at prediction time either, whatever its values are then.
+    A feature that does not vary is ignored: it gets an infinite standard deviation, so that its
+    values do not change predictions either. This is so without `standardize`, too.
 
     Parameters
     ----------
@@ -147,10 +148,8 @@ def fit_scaler(sequences, indices, standardize=True, names=None, previous=None):
     with np.errstate(all="ignore"):
         n, low, high = _count_and_range(sequences, indices)
         mean, mean_rest, std = _mean_and_std(sequences, indices, n, low, high)
-        largest = np.maximum(np.abs(low), np.abs(high)) if low.dtype.kind == "f" else None
-        rounding = np.zeros_like(std) if largest is None else _rounding(largest)
         is_constant = low == high
-        is_rounded = ~is_constant & (std < rounding)
+        is_rounded = ~is_constant & (std < _rounding(low, high))
     is_live = ~is_constant & ~is_rounded & (n > 0)
     if is_rounded.any():
         warnings.warn(
@@ -233,12 +232,11 @@ def _warn_of_lost_sequences(sequences, indices, std, is_live, names):
         for i in indices:
             # The first steps are enough, as a long sequence may not fit in memory.
             n_steps = min(sequences.lengths[i], max(1, MAX_ELEMENTS // sequences.n_features))
-            steps = sequences.values[i][:n_steps]
-            low, high = np.fmin.reduce(steps, 0), np.fmax.reduce(steps, 0)  # ignore NaN
+            low, high = _range(sequences.values[i][:n_steps])
             spread = np.subtract(high, low, dtype=np.float64)
-            largest = np.maximum(np.abs(low), np.abs(high))
-            rounding = _rounding(largest) if largest.dtype.kind == "f" else 0.0
-            n_lost += (spread > MAX_ROUNDING_ULPS * rounding) & (spread < LOST_RANGE * std)
+            n_lost += (spread > MAX_ROUNDING_ULPS * _rounding(low, high)) & (
+                spread < LOST_RANGE * std
+            )
     is_lost = is_live & (n_lost > MAX_LOST_FRACTION * len(indices))
     if is_lost.any():
         warnings.warn(
@@ -255,10 +253,15 @@ def _count_and_range(sequences, indices):
     n, low, high = 0, None, None
     for steps in sequences.steps(indices):  # (S, F)
         n = n + (~np.isnan(steps)).sum(0)
-        lowest, highest = np.fmin.reduce(steps, 0), np.fmax.reduce(steps, 0)  # ignore NaN
+        lowest, highest = _range(steps)
         low = lowest if low is None else np.fmin(low, lowest)
         high = highest if high is None else np.fmax(high, highest)
     return n, low, high
+
+
+def _range(steps):
+    """Return minimum and maximum of each feature (F,), ignoring NaN."""
+    return np.fmin.reduce(steps, 0), np.fmax.reduce(steps, 0)
 
 
 def _mean_and_std(sequences, indices, n, low, high):
@@ -288,10 +291,15 @@ def _mean_and_std(sequences, indices, n, low, high):
     return high * unit, rest * unit, std * unit
 
 
-def _rounding(largest):
-    """Return the largest standard deviation that is rounding error, float64 (F,)."""
+def _rounding(low, high):
+    """Return the largest standard deviation that is rounding error of values in a range, (F,).
+
+    Integers have no rounding error.
+    """
+    if low.dtype.kind != "f":
+        return np.zeros(len(low))
     # The spacing of the largest float is infinite.
-    largest = np.minimum(largest, np.finfo(largest.dtype).max / 2)
+    largest = np.minimum(np.maximum(np.abs(low), np.abs(high)), np.finfo(low.dtype).max / 2)
     spacing = np.spacing(largest).astype(np.float64)
     # Standard deviations are float64, which cannot hold all numbers of longer dtypes.
     return MIN_STD_ULPS * np.maximum(spacing, np.finfo(np.float64).smallest_subnormal)
@@ -300,9 +308,9 @@ def _rounding(largest):
 def _check_float32(low, high, std, is_live, names):
     """Raise ValueError if float32 cannot hold the features; needed if X is not standardized."""
     with np.errstate(all="ignore"):
-        largest = np.maximum(np.abs(exact_parts(low)[0]), np.abs(exact_parts(high)[0]))
-        is_lost = is_live & (std < _rounding(largest.astype(np.float32)))
-        is_clipped = is_live & (largest > MAX_INPUT)
+        low, high = exact_parts(low)[0], exact_parts(high)[0]
+        is_lost = is_live & (std < _rounding(low.astype(np.float32), high.astype(np.float32)))
+        is_clipped = is_live & (np.maximum(np.abs(low), np.abs(high)) > MAX_INPUT)
     for is_bad, why in (
         (is_clipped, f"has values beyond {MAX_INPUT:.0e}, which are too large for the network"),
         (is_lost, "varies less than float32, in which the network computes, can represent"),
