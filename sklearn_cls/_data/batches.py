@@ -71,7 +71,7 @@ class SequenceDataset(Dataset):
         return SequenceDataset(self.sequences, self.indices[i], self.y[i], self.weights[i])
 
     def scaled(self, scaler):
-        """Return the dataset with sequences that `scaler` standardizes."""
+        """Return a dataset whose sequences are standardized by `scaler`."""
         return replace(self, sequences=replace(self.sequences, scaler=scaler))
 
     def batch(self, i, device):
@@ -82,7 +82,7 @@ class SequenceDataset(Dataset):
 
 
 class DeviceCache:
-    """The items of a dataset on its training device, with their steps one after the other.
+    """The items of a dataset on its training device, with the steps of all sequences concatenated.
 
     They are copied in batches of `batch_size`.
     """
@@ -166,15 +166,14 @@ class Batches:
         return -(-len(self.dataset) // self.batch_size)
 
     def __iter__(self):
-        order = np.arange(len(self.dataset))
+        lengths, order = self.dataset.lengths, np.arange(len(self.dataset))
         if self.rng is not None:
-            order = shuffled_by_length(self.dataset.lengths, self.rng)
+            order = shuffled_by_length(lengths, self.rng)
         # Batches have nearly equal sizes, because the gradient of a last batch of one sequence
         # would be very noisy.
         batches = np.array_split(order, len(self))
         if self.rng is not None:
             self.rng.shuffle(batches)
-        lengths = self.dataset.lengths
         min_padding = MIN_GPU_PADDING if self.device.type == "cuda" else MIN_PADDING
         min_padding *= self.patch_size
         batches = [
