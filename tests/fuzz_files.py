@@ -234,7 +234,7 @@ class Worker:
                 self.running, self.next = None, result[0] + self.step
 
     def stop(self):
-        """Note why the process has ended, and start it again if files are left."""
+        """Record why the process ended, and restart it if there are files left."""
         is_hanging = self.process.poll() is None and time.monotonic() - self.seen > MAX_SECONDS
         if is_hanging:
             self.process.kill()

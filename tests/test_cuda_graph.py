@@ -1,4 +1,4 @@
-"""What a device without CUDA can show of `GraphedFunction`; see test_gpu.py for the graphs."""
+"""Tests of `GraphedFunction` that do not need CUDA; test_gpu.py tests the graphs."""
 
 import multiprocessing
 import threading

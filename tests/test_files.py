@@ -299,7 +299,9 @@ def test_losing_the_owner_or_the_group_of_a_file_warns_and_gives_no_group_more_r
 
 
 @needs_root
-def test_the_warning_about_a_lost_owner_names_the_line_that_saves(path, fitted, request):
+def test_the_warning_about_a_lost_owner_has_the_line_number_of_the_call_of_save(
+    path, fitted, request
+):
     os.chown(path, 1234, 5678)
     request.getfixturevalue("as_nobody")
     with pytest.warns(UserWarning, match="has lost its gid 5678 and uid 1234") as caught:

@@ -248,7 +248,7 @@ def with_weight(fitted, name, value):
         ),
     ],
 )  # fmt: skip
-def test_what_could_not_be_loaded_is_not_saved(change, message, fitted, tmp_path):
+def test_save_refuses_a_model_that_load_would_refuse(change, message, fitted, tmp_path):
     clf = change(pickle.loads(pickle.dumps(fitted)))
     with pytest.raises(ValueError, match=message):
         clf.save(tmp_path / "model")

@@ -142,7 +142,7 @@ def test_gradients_of_a_convolution_are_right_with_as_many_threads_as_there_are(
     assert (result.stdout, result.stderr) == (str(n_threads), "")
 
 
-def test_the_team_of_a_thread_has_the_size_that_it_asks_for():
+def test_an_openmp_team_has_the_requested_number_of_threads():
     assert [team_size(n_threads) for n_threads in (1, 2, 3, 2)] == [1, 2, 3, 2]
     assert obtainable_threads(3) == 3
 

@@ -23,7 +23,7 @@ def fit(X, indices=None, **kwargs):
 
 
 def standardized(X, **kwargs):
-    """Return X, standardized by its own statistics, as the network gets it."""
+    """Return X, standardized by its own statistics, as the network receives it."""
     sequences = replace(read_sequences(X), scaler=fit(X, **kwargs))
     return sequences.pad(np.arange(len(sequences)))
 
@@ -129,7 +129,7 @@ def test_many_huge_fill_values_do_not_overflow():
     assert np.isfinite(clf.predict_proba(X)).all()
 
 
-# Features that teach nothing.
+# Features that do not vary.
 
 
 @pytest.mark.parametrize("value", [1.0, np.nan])

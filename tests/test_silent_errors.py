@@ -102,7 +102,7 @@ def test_accuracy_does_not_depend_on_unit_and_origin_or_the_feature_is_named(fac
     assert score > 0.9 or "only in feature 0" in said or "learn from: feature 0" in said
 
 
-# What taught nothing changes nothing.
+# Inputs that did not vary in fit.
 
 
 @pytest.mark.parametrize("params", [{}, {"embedding": "linear"}, {"standardize": False}])

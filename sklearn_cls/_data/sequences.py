@@ -12,7 +12,7 @@ import numpy as np
 
 from sklearn_cls._data.scaler import Scaler
 
-# Bytes that are held in memory at a time while all sequences are read, as float64.
+# Size of a chunk, in bytes of float64: all sequences are read in chunks.
 CHUNK_BYTES = 2**20
 # Scales differ if, in more than 10 % of the sequences, the standard deviation of some feature is
 # below 1 % of the overall standard deviation. Below 1e-6 of it, the variation is rounding error.

@@ -160,7 +160,7 @@ def _may_hold_other_missing_values(X):
 
 
 def _is_numeric_array(X):
-    """Return whether X is an array in which `check_array` would find no error."""
+    """Return whether X is an array that `check_array` would return unchanged."""
     return (
         isinstance(X, np.ndarray)
         and not isinstance(X, np.matrix)

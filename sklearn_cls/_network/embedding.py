@@ -165,7 +165,7 @@ class Convolutions(nn.Module):
         return x
 
     def zero_unreached_weights(self, x):
-        """Set to 0 the weights by which no element of x (1, T, C) other than 0 is multiplied."""
+        """Set the weights to 0 that are multiplied only by zeros of x (1, T, C) and of padding."""
         for conv in self.convs:
             (size,), (stride,), (padding,) = conv.kernel_size, conv.stride, conv.padding
             windows = F.pad(x, (0, 0, padding, padding)).unfold(1, size, stride)  # (1, N, C, size)

@@ -116,7 +116,7 @@ class CheckpointFile:
             os.remove(self.path)
 
     def is_present(self):
-        """Return whether the file at the path is the one of this fit."""
+        """Return whether the file at the path belongs to this fit."""
         return self.file is not None and is_at(self.path, self.status)
 
     def close(self):
