@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from importlib.metadata import PackageNotFoundError
 from io import BytesIO
 from pathlib import Path
 
@@ -119,6 +120,17 @@ def test_a_checkpoint_of_another_version_is_refused_by_both_versions_and_kept(
     with pytest.raises(ValueError, match=message.replace("+", r"\+")):
         small().fit(*data, checkpoint=path)
     assert path.read_bytes() == changed
+
+
+def test_a_fit_is_resumed_by_a_process_that_cannot_read_the_metadata_of_packages(
+    data, path, monkeypatch
+):
+    def distribution(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.distribution", distribution)
+    clf = small().fit(*data, checkpoint=path)
+    assert clf.loss_curve_ == small().fit(*data).loss_curve_
 
 
 def test_a_checkpoint_of_another_version_of_python_is_resumed(content, data, path):

@@ -12,9 +12,10 @@ import os
 import platform
 import re
 from contextlib import suppress
-from importlib.metadata import version
 
 import numpy as np
+import sklearn
+import skorch
 import torch
 
 from sklearn_cls._persistence.files import (
@@ -197,13 +198,16 @@ def digest_of(content):
 
 
 def current_versions():
-    """Return the versions of the packages that a resumed fit depends on, and that of Python."""
+    """Return the versions of the packages that a resumed fit depends on, and that of Python.
+
+    They are those of the imported modules; the installed packages may have been upgraded since.
+    """
     return {
         "sklearn_cls": __version__,
         "torch": str(torch.__version__),
         "numpy": np.__version__,
-        "scikit-learn": version("scikit-learn"),
-        "skorch": version("skorch"),
+        "scikit-learn": sklearn.__version__,
+        "skorch": skorch.__version__,
         "python": platform.python_version(),
     }
 
