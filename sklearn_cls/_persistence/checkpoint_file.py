@@ -15,7 +15,6 @@ from contextlib import suppress
 
 import numpy as np
 import sklearn
-import skorch
 import torch
 
 from sklearn_cls._persistence.files import (
@@ -30,6 +29,7 @@ from sklearn_cls._persistence.files import (
     replace_file,
     unlock,
 )
+from sklearn_cls._training.state import SKORCH_VERSION
 from sklearn_cls._version import __version__
 
 MAGIC = b"sklearn_cls checkpoint, format 3\n"
@@ -207,7 +207,7 @@ def current_versions():
         "torch": str(torch.__version__),
         "numpy": np.__version__,
         "scikit-learn": sklearn.__version__,
-        "skorch": skorch.__version__,
+        "skorch": SKORCH_VERSION,
         "python": platform.python_version(),
     }
 

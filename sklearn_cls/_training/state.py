@@ -3,6 +3,7 @@
 from numbers import Real
 
 import numpy as np
+import skorch
 import torch
 from skorch.history import History
 
@@ -10,6 +11,7 @@ from sklearn_cls._network.dropout import generators
 from sklearn_cls._torch.device import device_or_cpu
 from sklearn_cls._training.history import NUMERIC_COLUMNS, is_finished
 
+SKORCH_VERSION = skorch.__version__  # only this package imports skorch
 OPTIMIZER = ("optimizer_", "schedule_")
 TRAINING = ("train_batches_", "graphed_forward_backward_")
 
