@@ -77,6 +77,7 @@ import resource, signal, sys, numpy as np
 from sklearn_cls._data.batches import SequenceDataset
 from sklearn_cls._persistence.checkpoint import numbers, sha256
 from sklearn_cls._data.scaler import fit_scaler
+from sklearn_cls._data.readers import ArrayReader
 from sklearn_cls._data.sequences import Sequences
 from sklearn_cls import CLSTransformerClassifier
 
@@ -107,7 +108,7 @@ few = np.random.default_rng(0).normal(size=(4, 5, n_features))
 clf = CLSTransformerClassifier(
     d_model=16, n_heads=2, depth=1, max_epochs=1, patch_size=64, embedding="linear", n_jobs=1
 ).fit(few, [0, 1, 0, 1])
-sequences = Sequences(X, np.full(n, n_steps), np.zeros(n, bool))
+sequences = Sequences(ArrayReader(X), np.full(n, n_steps), np.zeros(n, bool))
 dataset = SequenceDataset.unlabeled(sequences)
 limit(100)
 for function in (

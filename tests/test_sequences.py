@@ -9,6 +9,7 @@ import scipy.sparse as sp
 import torch
 
 from sklearn_cls._data.features import Features
+from sklearn_cls._data.readers import ArrayReader, ListReader
 from sklearn_cls._data.scaler import fit_scaler
 from sklearn_cls._data.sequences import CHUNK_BYTES, Sequences
 from sklearn_cls._data.validation import check_sequences, read_sequences
@@ -115,26 +116,26 @@ def test_a_memory_map_keeps_its_dtype_and_is_not_read_into_memory(tmp_path):
     np.save(tmp_path / "X.npy", X)
     mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
     sequences = check(mapped)
-    assert sequences.values.dtype == np.float64
-    assert np.shares_memory(sequences.values, mapped)
+    assert sequences.reader.values.dtype == np.float64
+    assert np.shares_memory(sequences.reader.values, mapped)
     assert np.flatnonzero(sequences.has_gaps).tolist() == [7]
     assert sequences.lengths[3] == 4
     indices = np.array([7, 3])
     x = sequences.pad(indices)
     assert x.dtype == np.float32
     assert np.array_equal(x, X[indices].astype(np.float32), equal_nan=True)
-    assert np.shares_memory(check(mapped.reshape(50, 12)).values, mapped)
+    assert np.shares_memory(check(mapped.reshape(50, 12)).reader.values, mapped)
 
 
 @pytest.mark.parametrize("dtype", ["<f8", ">f8", "<f4", "<f2", "<i8", "<u8", "u1", "g"])
 def test_arrays_of_any_dtype_are_not_copied(dtype):
     X = RNG.integers(0, 9, size=(4, 5, 2)).astype(dtype)
-    assert np.shares_memory(check(X).values, X)
-    assert np.shares_memory(check(X[:, ::-1, ::-1]).values, X)
-    assert np.shares_memory(check(X[:, :, 0]).values, X)
+    assert np.shares_memory(check(X).reader.values, X)
+    assert np.shares_memory(check(X[:, ::-1, ::-1]).reader.values, X)
+    assert np.shares_memory(check(X[:, :, 0]).reader.values, X)
     items = [x[: 3 + i % 2] for i, x in enumerate(X)]
     sequences = check(items)
-    assert all(map(np.shares_memory, sequences.values, items))
+    assert all(map(np.shares_memory, sequences.reader.values, items))
     assert sequences.dtype == np.dtype(dtype).newbyteorder("=")
 
 
@@ -168,8 +169,8 @@ def test_the_data_of_the_user_are_not_changed():
 
 def test_chunks_hold_about_chunk_bytes():
     values = np.broadcast_to(np.float64(0), (10_000, 100, 50))
-    sequences = Sequences(values, np.full(10_000, 100), np.zeros(10_000, bool))
-    for form in (sequences, replace(sequences, values=list(values))):
+    sequences = Sequences(ArrayReader(values), np.full(10_000, 100), np.zeros(10_000, bool))
+    for form in (sequences, replace(sequences, reader=ListReader(list(values)))):
         steps = next(form.steps(np.arange(10_000)))
         assert CHUNK_BYTES * 0.98 < steps.nbytes <= CHUNK_BYTES
     chunk = next(sequences.chunks(np.arange(10_000)))

@@ -232,7 +232,7 @@ def _warn_of_lost_sequences(sequences, indices, std, is_live, names):
         for i in indices:
             # The first steps are enough, as a long sequence may not fit in memory.
             n_steps = min(sequences.lengths[i], max(1, MAX_ELEMENTS // sequences.n_features))
-            low, high = _range(sequences.values[i][:n_steps])
+            low, high = _range(sequences.reader.part(i, 0, n_steps))
             spread = np.subtract(high, low, dtype=np.float64)
             n_lost += (spread > MAX_ROUNDING_ULPS * _rounding(low, high)) & (
                 spread < LOST_RANGE * std

@@ -10,6 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
+from sklearn_cls._data.readers import ArrayReader, ColumnReader, ListReader
 from sklearn_cls._data.scaler import Scaler
 
 # Size of a chunk, in bytes of float64: all sequences are read in chunks.
@@ -27,20 +28,23 @@ class Sequences:
 
     Attributes
     ----------
-    values : ndarray (n, T, F) or list of n arrays (T_i, F)
-        Real numbers of any dtype.
+    reader : ArrayReader, ListReader or ColumnReader
+        Reads the values, which are real numbers of any dtype.
     lengths : ndarray of int, (n,)
         Number of steps of each sequence. In an array, all later steps are NaN.
     has_gaps : ndarray of bool, (n,)
         Whether a value is missing within the sequence.
     scaler : Scaler or None
         Standardizes the batches; None leaves them as they are.
+    n_categories : tuple of int
+        Number of categories of each code feature. These features are the last ones.
     """
 
-    values: np.ndarray | list
+    reader: ArrayReader | ListReader | ColumnReader
     lengths: np.ndarray
     has_gaps: np.ndarray
     scaler: Scaler | None = None
+    n_categories: tuple = ()
 
     def __len__(self):
         return len(self.lengths)
@@ -48,32 +52,26 @@ class Sequences:
     @property
     def n_features(self):
         """Number of features F."""
-        return self.values[0].shape[-1]
+        return self.reader.n_features
 
     @property
     def n_steps(self):
-        """Number of steps of the array, or of the longest sequence of a list."""
-        return self.values.shape[1] if isinstance(self.values, np.ndarray) else max(self.lengths)
+        """Number of steps of the array, or of the longest sequence."""
+        return self.reader.n_steps
 
-    @cached_property
+    @property
     def dtype(self):
-        """The dtype of the array, or the one to which the arrays of a list are promoted."""
-        if isinstance(self.values, np.ndarray):
-            return self.values.dtype
-        return np.result_type(*{x.dtype for x in self.values})
+        """The dtype of the values."""
+        return self.reader.dtype
+
+    @property
+    def is_code(self):
+        """Which features are codes, (F,)."""
+        return np.arange(self.n_features) >= self.n_features - len(self.n_categories)
 
     def pad(self, indices):
         """Return some sequences, standardized, as a float32 array (B, T, F) padded with NaN."""
-        lengths = self.lengths[indices]
-        n_steps = lengths.max()
-        if isinstance(self.values, np.ndarray):
-            return self._scaled(self.values[indices, :n_steps])
-        steps = self._scaled(np.concatenate([self.values[i] for i in indices]))  # (S, F)
-        if len(steps) == len(indices) * n_steps:
-            return steps.reshape(len(indices), n_steps, -1)
-        batch = np.full((len(indices), n_steps, self.n_features), np.nan, dtype=np.float32)
-        batch[np.arange(n_steps) < lengths[:, np.newaxis]] = steps
-        return batch
+        return self.reader.pad(indices, self.lengths[indices], self._scaled)
 
     def _scaled(self, values):
         if self.scaler is not None:
@@ -94,29 +92,7 @@ class Sequences:
         left out.
         """
         n_max = steps_per_chunk(self.n_features)
-        if isinstance(self.values, np.ndarray):
-            shortest, n_steps = self.lengths[indices].min(), int(self.lengths[indices].max())
-            n_sequences = max(1, n_max // n_steps)
-            for i in range(0, len(indices), n_sequences):
-                for start in range(0, n_steps, n_max):
-                    stop = min(start + n_max, n_steps)
-                    rows = indices[i : i + n_sequences]
-                    part = np.asarray(self.values[rows, start:stop])
-                    if stop > shortest:
-                        part = part[np.arange(start, stop) < self.lengths[rows, np.newaxis]]
-                    if part.size:
-                        yield part.reshape(-1, self.n_features)
-            return
-        parts, n_steps = [], 0
-        for i in indices:
-            for start in range(0, len(self.values[i]), n_max):
-                part = self.values[i][start : start + n_max]
-                if n_steps + len(part) > n_max:
-                    yield np.concatenate(parts, dtype=self.dtype)
-                    parts, n_steps = [], 0
-                parts.append(part)
-                n_steps += len(part)
-        yield np.concatenate(parts, dtype=self.dtype)
+        yield from self.reader.steps(indices, self.lengths[indices], n_max)
 
     def sample(self, indices):
         """Return up to `MAX_SAMPLE` of the indices: at random, because X may be sorted."""
@@ -148,6 +124,7 @@ class Sequences:
                     precision * np.abs(mean + mean_in_stds),
                 )
                 n_small += ((std > rounding) & (std < SMALL_STD)).sum(0)
+        n_small[self.is_code] = 0
         return bool((n_small > SMALL_STD_FRACTION * len(indices)).any())
 
 

@@ -18,6 +18,7 @@ from sklearn_cls._data.features import (
     column_names,
     column_names_of_items,
 )
+from sklearn_cls._data.readers import ArrayReader, ListReader
 from sklearn_cls._data.sequences import Sequences, steps_per_chunk
 from sklearn_cls._data.warning_filters import FILTERS_LOCK
 
@@ -211,7 +212,8 @@ def _from_list(X):
             )
         values.append(x)
         has_gaps.append(x_has_gaps)
-    return Sequences(values, np.array([len(x) for x in values]), np.array(has_gaps))
+    lengths = np.array([len(x) for x in values])
+    return Sequences(ListReader(values), lengths, np.array(has_gaps))
 
 
 def _from_list_item(x, i):
@@ -303,4 +305,4 @@ def _from_array(values):
     """Return an array (n, T, F) as `Sequences`."""
     if 0 in values.shape[1:]:
         raise _empty_sequence_error(0, values.shape[1:])
-    return Sequences(values, *_lengths_and_gaps(values))
+    return Sequences(ArrayReader(values), *_lengths_and_gaps(values))
