@@ -12,7 +12,7 @@ from sklearn_cls._data.batches import (
     round_up,
     shuffled_by_length,
 )
-from sklearn_cls._data.readers import ArrayReader
+from sklearn_cls._data.readers import ListReader
 from sklearn_cls._data.sequences import Sequences
 from sklearn_cls._data.validation import read_sequences
 
@@ -23,7 +23,7 @@ UNEQUAL = [3, 5, 2, 7, 1, 4, 6, 8, 9, 2, 3]
 def dataset(lengths):
     """Return sequences that repeat their own index, which is also their class."""
     values = [np.full((t, 1), i, dtype=np.float32) for i, t in enumerate(lengths)]
-    sequences = Sequences(ArrayReader(values), np.array(lengths), np.zeros(len(lengths), bool))
+    sequences = Sequences(ListReader(values), np.array(lengths), np.zeros(len(lengths), bool))
     n = len(lengths)
     return SequenceDataset(sequences, np.arange(n), np.arange(n), np.ones(n, np.float32))
 

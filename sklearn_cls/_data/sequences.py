@@ -6,7 +6,6 @@ Shapes: n or B sequences, T steps, F features, S steps of several sequences.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
