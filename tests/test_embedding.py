@@ -104,6 +104,45 @@ def test_weights_that_no_training_data_reach_are_0_and_stay_0(embedding, patch_s
         assert torch.equal(value[is_reached], before[name][is_reached])
 
 
+def coded(n_steps=6):
+    """Return two sequences of one number and two codes, of 2 and 3 categories."""
+    codes = torch.stack([torch.arange(2 * n_steps) % n for n in (3, 4)], -1).view(2, n_steps, 2)
+    return torch.cat([normal(2, n_steps, 1), codes], -1)
+
+
+@pytest.mark.parametrize("embedding", ["linear", "conv"])
+def test_the_last_features_are_codes_whose_channels_follow_the_inputs_of_the_numbers(embedding):
+    params = {"n_features": 3, "n_categories": (2, 3), "has_missing": True, "patch_size": 2}
+    layer, x = make(embedding=embedding, use_instance_norm=True, **params), coded()
+    x[0, 1] = torch.nan
+    is_padding = torch.arange(6) >= torch.tensor([[6], [4]])
+    inputs = layer.inputs(x, is_padding)
+    assert torch.equal(inputs[..., :3], layer.number_inputs(x[..., :1], is_padding))
+    assert torch.equal(inputs[..., 3:], layer.codes(x[..., 1:], is_padding))
+    assert layer(x, is_padding)[0].shape == (2, 3, 8)
+
+
+def test_a_linear_token_is_the_sum_of_the_contributions_of_the_features():
+    layer = make(n_features=3, n_categories=(2, 3))
+    x, only = coded(), [coded() for _ in range(3)]
+    for i, each in enumerate(only):
+        each[..., [j for j in range(3) if j != i]] = 0.0
+    with torch.no_grad():
+        layer.codes.weight[[0, 4]] = 0.0  # the rows of code 0
+    total = sum(layer(each, None)[0] - layer.project.bias for each in only)
+    torch.testing.assert_close(layer(x, None)[0], total + layer.project.bias)
+
+
+@pytest.mark.parametrize("embedding", ["linear", "conv"])
+def test_sequences_may_have_codes_only(embedding):
+    layer = make(embedding=embedding, n_features=1, n_categories=(3,), has_missing=True).train()
+    tokens, _ = layer(coded()[..., 2:], None)
+    tokens.square().sum().backward()
+    assert tokens.shape == (2, 6, 8)
+    assert (layer.codes.weight.grad[:4] != 0).all()
+    assert (layer.codes.weight.grad[4] == 0).all()  # the row of missing codes
+
+
 @pytest.mark.parametrize(("n_steps", "n_tokens"), [(1, 1), (3, 1), (4, 2), (6, 2), (7, 3)])
 @pytest.mark.parametrize("embedding", ["linear", "conv"])
 def test_the_last_patch_may_be_shorter(embedding, n_steps, n_tokens):

@@ -117,6 +117,20 @@ def test_padding_changes_no_output(pooling, positions, embedding, patch_size):
         torch.testing.assert_close(encoder(alone), together[i : i + 1], atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("embedding", ["linear", "conv"])
+@pytest.mark.parametrize("patch_size", [1, 3])
+def test_padding_changes_no_output_of_sequences_with_codes(embedding, patch_size):
+    encoder = make(embedding=embedding, patch_size=patch_size, n_categories=(2,)).eval()
+    x, is_padding = batch(padded=True)
+    codes = torch.arange(55).view(5, 11) % 3
+    x[..., 2] = torch.where(is_padding, torch.nan, codes)
+    x[3, 2, 2] = torch.nan  # a missing code
+    together = encoder(x, is_padding)
+    for i, sequence in enumerate(x):
+        alone = sequence[~is_padding[i]].unsqueeze(0)
+        torch.testing.assert_close(encoder(alone), together[i : i + 1], atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("pooling", ["mean", "max"])
 @pytest.mark.parametrize("positions", [None, "rope"])
 def test_mean_and_max_pool_the_normalized_tokens_without_cls(pooling, positions):

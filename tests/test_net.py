@@ -10,8 +10,13 @@ from skorch.callbacks import PassthroughScoring
 from torch import nn
 
 from sklearn_cls._data import augment
+from sklearn_cls._data.batches import SequenceDataset
+from sklearn_cls._data.readers import ArrayReader
+from sklearn_cls._data.scaler import Scaler
+from sklearn_cls._data.sequences import Sequences
 from sklearn_cls._persistence import checkpoint
-from sklearn_cls._training.net import Net
+from sklearn_cls._training.auto import network_params, training_params
+from sklearn_cls._training.net import Net, build_net
 from tests.helpers import Hook, small
 
 
@@ -280,3 +285,46 @@ def test_groups_of_similar_length_are_trained_like_the_whole_batch(
     np.testing.assert_allclose(grouped.predict_proba(X), padded.predict_proba(X), atol=1e-3)
     for name in ("train_loss", "valid_loss", "valid_accuracy")[: 3 if early_stopping else 1]:
         np.testing.assert_allclose(grouped.history_[name], padded.history_[name], rtol=1e-3)
+
+
+def train_on_codes(x, n_categories, **params):
+    """Return a net that is trained on sequences x (n, T, F) of two classes, and its data."""
+    lengths, has_gaps = np.full(len(x), x.shape[1]), np.isnan(x).any((1, 2))
+    scaler = Scaler.identity(x.shape[2])
+    sequences = Sequences(ArrayReader(x), lengths, has_gaps, scaler, n_categories)
+    data = SequenceDataset(
+        sequences, np.arange(len(x)), np.arange(len(x)) % 2, np.ones(len(x), np.float32)
+    )
+    clf = small(augment=False, max_epochs=2, weight_decay=0.5, **params)
+    net = build_net(
+        network_params(clf, data, 2, 0), training_params(clf, len(x)),
+        train=data, scaler=scaler, seed=0, classes=np.arange(2), device="cpu",
+    )  # fmt: skip
+    initial = {name: value.clone() for name, value in net.module_.state_dict().items()}
+    return net.train(data, 1), initial
+
+
+@pytest.mark.parametrize("embedding", ["linear", "conv"])
+def test_rows_of_codes_that_occur_are_trained_and_the_others_are_and_stay_zero(embedding):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(32, 6, 3))
+    x[..., 1] = rng.choice([1, 2, 4], (32, 6))
+    x[..., 2] = rng.choice([0, 2, np.nan], (32, 6))
+    net, initial = train_on_codes(x, (4, 2), embedding=embedding)
+    weight = net.module_.embedding.codes.weight
+    is_reached = [False, True, True, False, True, False, True, False, True, True]
+    assert (weight != 0).all(1).tolist() == is_reached
+    is_trained = (weight != initial["embedding.codes.weight"]).all(1)
+    assert is_trained.tolist() == is_reached
+
+
+@pytest.mark.parametrize("embedding", ["linear", "conv"])
+def test_a_code_feature_that_does_not_vary_in_training_changes_no_prediction(embedding):
+    x = np.random.default_rng(0).normal(size=(32, 6, 2))
+    x[..., 1] = 2
+    net, _ = train_on_codes(x, (3,), embedding=embedding)
+    x = torch.from_numpy(x[:4]).float()
+    before = net.module_(x)
+    for code in (0, 1, torch.nan):
+        x[..., 1] = code
+        assert torch.equal(net.module_(x), before)

@@ -4,9 +4,10 @@ Shapes: B sequences, T steps, N tokens, F features, C channels of the input, P s
 D `d_model`.
 
 Design choices: the inputs are standardized, missing values are imputed with the training mean, and
-indicators of them are added if the training data had any; a token is a patch of steps [1],
-projected linearly or by two convolutions of which the first is strided [2]; padding is zero in
-every layer, so that a padded sequence and an unpadded one give the same tokens.
+indicators of them are added if the training data had any; embedded codes are further inputs; a
+token is a patch of steps [1], projected linearly or by two convolutions of which the first is
+strided [2]; padding is zero in every layer, so that a padded sequence and an unpadded one give the
+same tokens.
 
 [1] Nie et al., A Time Series is Worth 64 Words, ICLR 2023.
 [2] Wang et al., Time Series Classification from Scratch with Deep Neural Networks, IJCNN 2017.
@@ -16,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from sklearn_cls._network.code_embedding import CodeEmbedding
 from sklearn_cls._network.dropout import Dropout
 from sklearn_cls._network.positions import MAX_CACHED_POSITIONS, add_positions, sinusoidal_table
 
@@ -27,12 +29,13 @@ MIN_STD = 1e-6  # relative to the global one; below it, a sequence varies by rou
 class Embedding(nn.Module):
     """Embeds padded sequences (B, T, F), with NaN for missing values, as tokens (B, N, D).
 
-    The sequences are standardized, so that 0 is the training mean.
+    The sequences are standardized, so that 0 is the training mean. The last features may be
+    categorical codes, see `CodeEmbedding`; all others are numbers.
 
     Parameters
     ----------
     n_features, d_model : int
-        F and D.
+        F, codes included, and D.
     embedding : {"linear", "conv"}
         Whether the steps of a patch are projected linearly or by convolutions.
     patch_size : int
@@ -43,22 +46,28 @@ class Embedding(nn.Module):
         Number of tokens of the longest training sequence. It is the number of learned positions
         and, up to `MAX_CACHED_POSITIONS`, of cached sinusoids.
     has_missing : bool
-        Whether F missing-value indicators are added to the inputs.
+        Whether missing-value indicators of the numbers are added to the inputs.
     use_instance_norm : bool
-        Whether the F instance-normalized features are added to the inputs. Without them, sequences
+        Whether the instance-normalized numbers are added to the inputs. Without them, sequences
         that vary 100 times less than others would look constant.
     dropout : float
         Dropout rate of the tokens.
+    n_categories : tuple of int
+        Number of categories of each feature that is a code.
     """
 
     def __init__(
         self, n_features, d_model, embedding, patch_size, positions, max_tokens, has_missing,
-        use_instance_norm, dropout,
+        use_instance_norm, dropout, n_categories=(),
     ):  # fmt: skip
         super().__init__()
         self.d_model, self.patch_size, self.positions = d_model, patch_size, positions
         self.has_missing, self.use_instance_norm = has_missing, use_instance_norm
-        n_inputs = (1 + has_missing + use_instance_norm) * n_features  # C
+        self.n_numbers = n_features - len(n_categories)
+        n_inputs = (1 + has_missing + use_instance_norm) * self.n_numbers
+        self.codes = CodeEmbedding(n_categories) if n_categories else None
+        if n_categories:
+            n_inputs += self.codes.n_channels  # C
         if embedding == "conv":
             self.convolutions = Convolutions(n_inputs, d_model, patch_size)
             self.project = nn.Linear(d_model, d_model)
@@ -86,7 +95,16 @@ class Embedding(nn.Module):
         return self.dropout(tokens), is_padding
 
     def inputs(self, x, is_padding):
-        """Impute missing values in x (B, T, F), and append the optional inputs: (B, T, C)."""
+        """Return the inputs of all features of x (B, T, F): (B, T, C)."""
+        if self.codes is None:
+            return self.number_inputs(x, is_padding)
+        numbers, codes = x.tensor_split([self.n_numbers], -1)
+        return torch.cat(
+            [self.number_inputs(numbers, is_padding), self.codes(codes, is_padding)], -1
+        )
+
+    def number_inputs(self, x, is_padding):
+        """Impute missing values in numbers x (B, T, F), and append the optional inputs."""
         missing = x.isnan()
         x = x.masked_fill(missing, 0.0)
         inputs = [x]

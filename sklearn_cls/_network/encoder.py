@@ -105,6 +105,8 @@ class CLSEncoder(nn.Module):
         Number of tokens of the longest training sequence, see `Embedding`.
     has_missing, use_instance_norm : bool
         Whether there are additional inputs, see `Embedding`.
+    n_categories : tuple of int
+        Number of categories of each of the last features, which are codes, see `CodeEmbedding`.
     token_seed : int
         Seed of the token's generator.
     """
@@ -113,13 +115,13 @@ class CLSEncoder(nn.Module):
         self, *, n_features, n_classes, cls_strategy="learned", pooling="cls", depth=2,
         d_model=64, n_heads=4, dim_feedforward=128, dropout=0.1, embedding="conv", patch_size=1,
         positions="sinusoidal", max_tokens=0, has_missing=False, use_instance_norm=False,
-        token_seed=0,
+        n_categories=(), token_seed=0,
     ):  # fmt: skip
         super().__init__()
         self.pooling, self.positions = pooling, positions
         self.embedding = Embedding(
             n_features, d_model, embedding, patch_size, positions, max_tokens, has_missing,
-            use_instance_norm, dropout,
+            use_instance_norm, dropout, n_categories,
         )  # fmt: skip
         if pooling == "cls":
             self.token = CLSToken(cls_strategy, d_model, token_seed)
@@ -154,7 +156,7 @@ class CLSEncoder(nn.Module):
         Parameters
         ----------
         x : Tensor (B, T, F)
-            Padded sequences, standardized, with NaN for missing values.
+            Padded sequences: numbers, standardized, then codes; with NaN for missing values.
         is_padding : Tensor (B, T) of bool, or None
             True for padding, which only follows the last step of a sequence.
         """

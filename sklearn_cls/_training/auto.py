@@ -35,6 +35,7 @@ DATA_DEPENDENT = (  # parameters of the network that are derived from the data a
     "max_tokens",
     "has_missing",
     "use_instance_norm",
+    "n_categories",
     "token_seed",
 )
 
@@ -111,7 +112,8 @@ def network_params(params, data, n_classes, seed, warm_start_net=None):
     network = {name: to_python_int(getattr(params, name)) for name in (*ARCHITECTURE, "dropout")}
     if warm_start_net is not None:
         known = warm_start_net.get_params_for("module")
-        return {**network, **{name: known[name] for name in DATA_DEPENDENT}}
+        # A network that was loaded from a file has no `n_categories`.
+        return {**network, **{name: known[name] for name in DATA_DEPENDENT if name in known}}
     patch_size = to_python_int(params.patch_size)
     if patch_size == "auto":
         patch_size = auto_patch_size(data.lengths)
@@ -123,6 +125,7 @@ def network_params(params, data, n_classes, seed, warm_start_net=None):
         "max_tokens": math.ceil(int(data.lengths.max()) / patch_size),
         "has_missing": bool(data.sequences.has_gaps[data.indices].any()),
         "use_instance_norm": params.standardize and data.sequences.scales_differ(data.indices),
+        "n_categories": data.sequences.n_categories,
         "token_seed": seed,
     }
 

@@ -380,14 +380,27 @@ def zero_unreached_weights(embedding, dataset):
     are trained like any other.
     """
     sequences, indices = dataset.sequences, dataset.sequences.sample(dataset.indices)
-    n_features = sequences.n_features
-    n_inputs = (1 + embedding.has_missing + embedding.use_instance_norm) * n_features
+    n_numbers, device = embedding.n_numbers, embedding.project.weight.device
+    n_inputs = (1 + embedding.has_missing + embedding.use_instance_norm) * n_numbers
     # The scaler makes the inputs of unused features 0, in training and in prediction.
-    is_used = torch.arange(n_inputs, device="cpu") < n_features
-    if n_inputs > n_features:
+    is_used = torch.arange(n_inputs, device="cpu") < n_numbers
+    if n_inputs > n_numbers:
         for i in length_bucketed_batches(sequences.lengths[indices], STEPS_PER_BATCH):
-            inputs = embedding.inputs(**padded_batch(sequences, indices[i], "cpu"))  # (B, T, C)
+            x, is_padding = padded_batch(sequences, indices[i], "cpu").values()
+            inputs = embedding.number_inputs(x[..., :n_numbers], is_padding)
             is_used |= (inputs != 0).any(1).any(0)
-    embedding.zero_unreached_weights(
-        is_used.to(embedding.project.weight.device), int(dataset.lengths.max())
-    )
+    is_used = is_used.to(device)
+    if embedding.codes is not None:
+        is_reached = reached_rows(embedding.codes, dataset)
+        is_used = torch.cat([is_used, embedding.codes.zero_unreached_rows(is_reached)])
+    embedding.zero_unreached_weights(is_used, int(dataset.lengths.max()))
+
+
+def reached_rows(codes, dataset):
+    """Return which rows of a `CodeEmbedding` the steps of `dataset` look up, (R,)."""
+    is_reached = torch.zeros(len(codes.weight), dtype=torch.bool, device=codes.weight.device)
+    n_codes = len(codes.n_rows)
+    for steps in dataset.sequences.steps(dataset.indices):  # (S, F)
+        values = torch.from_numpy(steps[:, -n_codes:].astype(np.float32)).to(is_reached.device)
+        is_reached[codes.rows(values).flatten()] = True
+    return is_reached
