@@ -113,6 +113,13 @@ class CLSTransformerClassifier(
         sequences, instance-normalized features are added as inputs. With or without it, a feature
         that does not vary in `fit` is ignored.
 
+    categorical_features : "from_dtype", None, or array-like of bool, int or str, \
+            default="from_dtype"
+        Which features are codes, whose values have no order: names, indices or a mask of features.
+        "from_dtype" means columns of text, categories or booleans of a data frame, arrays of text,
+        and sequences that are strings. Integers are numbers unless they are named here. Each code
+        has a learned vector; codes that do not occur in `fit` share one, missing codes another.
+
     max_epochs : int or "auto", default="auto"
         Number of passes over the training data. "auto" is the number that gives 600 updates, more
         with batches below 32 (850 with batches of 16, 1200 with batches of 8), and at least 10
@@ -264,6 +271,7 @@ class CLSTransformerClassifier(
         "patch_size": [AT_LEAST_1, AUTO],
         "positions": [StrOptions(set(POSITIONS)), None],
         "standardize": ["boolean"],
+        "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
         "max_epochs": [AT_LEAST_1, AUTO],
         "batch_size": [AT_LEAST_1, AUTO],
         "lr": [Interval(Real, 0, None, closed="neither"), AUTO],
@@ -293,10 +301,11 @@ class CLSTransformerClassifier(
     def __init__(
         self, *, cls_strategy="learned", pooling="cls", depth=2, d_model=64, n_heads=4,
         dim_feedforward=128, dropout=0.1, embedding="conv", patch_size="auto",
-        positions="sinusoidal", standardize=True, max_epochs="auto", batch_size="auto", lr="auto",
-        weight_decay=0.01, label_smoothing=0.1, augment=True, class_weight=None,
-        early_stopping=False, validation_fraction=0.1, n_iter_no_change=10, warm_start=False,
-        device="auto", precision="auto", n_jobs=None, callbacks=None, random_state=None, verbose=0,
+        positions="sinusoidal", standardize=True, categorical_features="from_dtype",
+        max_epochs="auto", batch_size="auto", lr="auto", weight_decay=0.01, label_smoothing=0.1,
+        augment=True, class_weight=None, early_stopping=False, validation_fraction=0.1,
+        n_iter_no_change=10, warm_start=False, device="auto", precision="auto", n_jobs=None,
+        callbacks=None, random_state=None, verbose=0,
     ):  # fmt: skip
         self.cls_strategy = cls_strategy
         self.pooling = pooling
@@ -309,6 +318,7 @@ class CLSTransformerClassifier(
         self.patch_size = patch_size
         self.positions = positions
         self.standardize = standardize
+        self.categorical_features = categorical_features
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.lr = lr
@@ -698,7 +708,9 @@ class CLSTransformerClassifier(
             features, max_length = previous.features, previous.module.max_length
             check_same_classes(classes, previous.classes)
             classes = previous.classes
-        sequences, features = check_sequences(X, type(self).__name__, features, max_length)
+        sequences, features = check_sequences(
+            X, type(self).__name__, features, max_length, self.categorical_features
+        )
         classes, data = check_targets(self, sequences, y, sample_weight, classes, is_part=is_part)
         return data, classes, features
 
@@ -712,7 +724,7 @@ class CLSTransformerClassifier(
         from sklearn_cls._training.net import build_net
 
         scaler = fit_scaler(
-            train.sequences, train.indices, self.standardize, features.names_per_step,
+            train.sequences, train.indices, self.standardize, features.input_names,
             previous=getattr(warm_start_net, "scaler", None),
         )  # fmt: skip
         return build_net(

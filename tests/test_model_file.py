@@ -268,7 +268,7 @@ def test_a_file_is_json_and_tensors_for_other_readers(path, fitted):
     with safe_open(path, framework="np") as file:
         document = json.loads(file.metadata()[DOCUMENT])
         head = file.get_tensor("network.head.weight")
-    assert document["format"] == FORMAT == 3
+    assert document["format"] == FORMAT == 4
     assert document["parameters"]["d_model"] == 16
     excluded = {"callbacks", "device", "n_jobs"}
     assert document["parameters"].keys() == fitted.get_params().keys() - excluded
@@ -367,7 +367,7 @@ def set_in(*keys, value):
 
 LARGE = 10**9
 WRONG = {
-    "a later format": (set_in("format", value=FORMAT + 1), r"has format 4.*up to 3"),
+    "a later format": (set_in("format", value=FORMAT + 1), r"has format 5.*up to 4"),
     "no format": (set_in("format", value="one"), "damaged: its format is 'one'"),
     "another estimator": (set_in("estimator", value="Other"), "an estimator of class 'Other'"),
     "a missing tensor": (
@@ -395,7 +395,7 @@ WRONG = {
     "large labels": (set_in("classes", "dtype", value="<U99999999"), "too much memory"),
     "pickled labels": (set_in("classes", "dtype", value="|V8"), "dtype '|V8'"),
     "too many classes": (set_in("classes", "labels", value=[1, 2, 3]), "there are 3 classes"),
-    "other features": (set_in("n_features_in", value=5), "n_features_in=5, but n_features=2"),
+    "other features": (set_in("n_features_in", value=5), "there are 5 inputs, but n_features=2"),
     "an unknown parameter": (set_in("parameters", "wings", value=2), "wings"),
     "a wrong parameter": (set_in("parameters", "depth", value="deep"), "'depth'"),
     "no parameters": (set_in("parameters", value=None), "metadata are inconsistent"),

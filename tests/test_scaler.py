@@ -193,7 +193,7 @@ def test_a_feature_that_varies_by_rounding_only_gives_a_warning_and_is_0(dtype):
         scaler = fit(X)
     assert scaler.std[1] == np.inf
     with pytest.warns(UserWarning, match="only in feature 'b'"):
-        fit(X, names=np.array(["a", "b", "c"]))
+        fit(X, names=["feature 'a'", "feature 'b'", "feature 'c'"])
 
 
 @pytest.mark.skipif(np.finfo(np.longdouble).minexp > -1400, reason="it is double here")
@@ -247,7 +247,7 @@ def test_without_standardization_what_float32_cannot_hold_is_refused(X, message)
     with pytest.raises(ValueError, match=message + ".*; set standardize=True"):
         fit(X, standardize=False)
     with pytest.raises(ValueError, match=r"'temp' .*; set standardize=True"):
-        fit(X, standardize=False, names=["temp"])
+        fit(X, standardize=False, names=["feature 'temp'"])
     assert np.abs(standardized(X)).max() < 10
 
 

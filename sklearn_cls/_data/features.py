@@ -8,6 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from sklearn_cls._compat import check_feature_names, get_feature_names
+from sklearn_cls._data.clock import CLOCK_INPUTS
+from sklearn_cls._data.columns import CLOCK, CODE, NUMBER
 
 
 @dataclass(frozen=True)
@@ -21,22 +23,54 @@ class Features:
     feature_names_in : ndarray of str or None
         Column names, if X was a data frame or a list of them.
     fitted_on_2d : bool
-        Whether X was a 2-D array or a data frame, whose sequences have one feature.
+        Whether X was a 2-D array or a data frame of numbers, whose sequences have one feature.
+    kinds : tuple of {"number", "code", "clock"}, or None
+        What each feature is, see `Column`; None if all are numbers.
+    vocabularies : tuple of Vocabulary
+        One for each code feature.
     """
 
     n_features_in: int
     feature_names_in: np.ndarray | None = None
     fitted_on_2d: bool = False
+    kinds: tuple | None = None
+    vocabularies: tuple = ()
 
     @property
     def n_features(self):
         """Number of features F."""
+        if self.kinds is not None:
+            return len(self.kinds)
         return 1 if self.fitted_on_2d else self.n_features_in
 
     @property
-    def names_per_step(self):
+    def n_categories(self):
+        """Number of categories of each code feature, a tuple."""
+        return tuple(len(vocabulary) for vocabulary in self.vocabularies)
+
+    @property
+    def input_names(self):
+        """What messages call the inputs of the network: the numbers, the clock, the codes."""
+        phrases = feature_phrases(self.n_features, None if self.fitted_on_2d else self.names)
+        if self.kinds is None:
+            return phrases
+        names = {NUMBER: [], CLOCK: [], CODE: []}
+        for phrase, kind in zip(phrases, self.kinds, strict=True):
+            names[kind] += [f"{n} of {phrase}" for n in CLOCK_INPUTS] if kind == CLOCK else [phrase]
+        return [*names[NUMBER], *names[CLOCK], *names[CODE]]
+
+    @property
+    def names(self):
         """Names of the features of a step, or None."""
-        return None if self.fitted_on_2d else self.feature_names_in
+        names = self.feature_names_in
+        return None if names is None or len(names) != self.n_features else names
+
+
+def feature_phrases(n_features, names=None):
+    """Return what messages call the features: by their names, or by their numbers."""
+    if names is None:
+        return [f"feature {j}" for j in range(n_features)]
+    return [f"feature {str(name)!r}" for name in names]
 
 
 def check_n_features(n_features, expected, estimator):

@@ -115,7 +115,8 @@ def fit_scaler(sequences, indices, standardize=True, names=None, previous=None):
     """Return the `Scaler` of some sequences; without `standardize`, it changes no values that vary.
 
     A feature that does not vary is ignored: it gets an infinite standard deviation, so that its
-    values do not change predictions either. This is so without `standardize`, too.
+    values do not change predictions either. This is so without `standardize`, too. Codes are never
+    changed.
 
     Parameters
     ----------
@@ -124,8 +125,8 @@ def fit_scaler(sequences, indices, standardize=True, names=None, previous=None):
         Sequences of the training data.
     standardize : bool
         Parameter of the estimator.
-    names : ndarray of str or None
-        Names of the features for messages.
+    names : list of str or None
+        What messages call the features.
     previous : Scaler or None
         The scaler of an earlier fit from which training continues. It is returned as it is.
 
@@ -149,7 +150,8 @@ def fit_scaler(sequences, indices, standardize=True, names=None, previous=None):
         n, low, high = _count_and_range(sequences, indices)
         mean, mean_rest, std = _mean_and_std(sequences, indices, n, low, high)
         is_constant = low == high
-        is_rounded = ~is_constant & (std < _rounding(low, high))
+        is_rounded = ~is_constant & (std < _rounding(low, high)) & ~sequences.is_code
+    is_code = sequences.is_code
     is_live = ~is_constant & ~is_rounded & (n > 0)
     if is_rounded.any():
         warnings.warn(
@@ -161,7 +163,7 @@ def fit_scaler(sequences, indices, standardize=True, names=None, previous=None):
             stacklevel=2,
         )
     if standardize:
-        _warn_of_lost_sequences(sequences, indices, std, is_live, names)
+        _warn_of_lost_sequences(sequences, indices, std, is_live & ~is_code, names)
     n_steps = sequences.lengths[indices]
     has_missing = (n > 0) & (n < n_steps.sum())
     if not (is_live | has_missing).any() and n_steps.min() == n_steps.max():
@@ -170,8 +172,9 @@ def fit_scaler(sequences, indices, standardize=True, names=None, previous=None):
             "is missing, and all sequences have the same length. Pass features that vary."
         )
     if not standardize:
-        _check_float32(low, high, std, is_live, names)
-        if (is_extreme := is_live & _is_extreme(mean, std, std)).any():
+        is_number = is_live & ~is_code
+        _check_float32(low, high, std, is_number, names)
+        if (is_extreme := is_number & _is_extreme(mean, std, std)).any():
             warnings.warn(
                 f"X may be impossible to learn from with standardize=False: the mean of "
                 f"{feature_list(is_extreme, names)} is more than {MAX_MEAN} standard deviations "
@@ -182,7 +185,9 @@ def fit_scaler(sequences, indices, standardize=True, names=None, previous=None):
             )
         mean, mean_rest, std = np.zeros_like(mean), np.zeros_like(mean), np.ones_like(std)
     std = np.where(is_live, std, np.where(n > 0, np.inf, np.nan))
-    return Scaler(np.where(is_live, mean, 0.0), np.where(is_live, mean_rest, 0.0), std)
+    std = np.where(is_code, 1.0, std)
+    is_shifted = is_live & ~is_code
+    return Scaler(np.where(is_shifted, mean, 0.0), np.where(is_shifted, mean_rest, 0.0), std)
 
 
 def _compare_with_previous(scaler, sequences, indices, names):
@@ -193,11 +198,11 @@ def _compare_with_previous(scaler, sequences, indices, names):
     with np.errstate(all="ignore"):
         n, low, high = _count_and_range(sequences, indices)
         mean, _, std = _mean_and_std(sequences, indices, n, low, high)
-        is_live, is_known = low < high, np.isfinite(scaler.std)
+        is_live, is_known = (low < high) & ~sequences.is_code, np.isfinite(scaler.std)
         is_ignored = is_live & ~is_known
         # A part of the data may be constant.
         mean, std = (mean - scaler.mean) / scaler.std, np.where(is_live, std / scaler.std, 1.0)
-        is_extreme = is_known & _is_extreme(mean, std, np.maximum(std, 1))
+        is_extreme = is_known & ~sequences.is_code & _is_extreme(mean, std, np.maximum(std, 1))
     if is_ignored.any():
         warnings.warn(
             f"X varies in {feature_list(is_ignored, names)}, but training ignores it, because it "
@@ -323,10 +328,7 @@ def _check_float32(low, high, std, is_live, names):
 
 
 def feature_list(is_member, names=None):
-    """Return the names of some features for a message, or their numbers if they have no names."""
-    members = [
-        f"feature {i}" if names is None else f"feature {str(names[i])!r}"
-        for i in np.flatnonzero(is_member)
-    ]
+    """Return what a message calls some features; by default their numbers."""
+    members = [f"feature {i}" if names is None else names[i] for i in np.flatnonzero(is_member)]
     n_more = len(members) - N_NAMED
     return ", ".join(members[:N_NAMED]) + (f" and {n_more} more" if n_more > 0 else "")

@@ -130,3 +130,20 @@ class Sequences:
 def steps_per_chunk(n_features):
     """Return how many steps take about `CHUNK_BYTES` as float64."""
     return max(1, CHUNK_BYTES // (8 * n_features))
+
+
+def empty_sequence_error(i, shape=(0,), all_missing=False):
+    """Return the error that sequence `i` has no steps."""
+    why = "all of its values are NaN" if all_missing else f"shape {shape}"
+    return ValueError(
+        f"X[{i}] has no steps ({why}); every sequence needs at least one. Remove this sequence and "
+        "its label."
+    )
+
+
+def infinity_error(i):
+    """Return the error that a value of sequence `i` is infinite."""
+    return ValueError(
+        f"X[{i}] contains infinity; replace it with NaN if it is missing: X[~np.isfinite(X)] = "
+        "np.nan."
+    )

@@ -7,11 +7,14 @@ Shapes: n sequences, T steps, F features.
 """
 
 import re
+from collections import deque
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 
 import numpy as np
 from sklearn.utils.validation import check_array
 
+from sklearn_cls._data.encoding import encode_array, encode_table, learn_array, learn_table
 from sklearn_cls._data.features import (
     Features,
     check_n_features,
@@ -19,30 +22,41 @@ from sklearn_cls._data.features import (
     column_names_of_items,
 )
 from sklearn_cls._data.readers import ArrayReader, ListReader
-from sklearn_cls._data.sequences import Sequences, steps_per_chunk
+from sklearn_cls._data.sequences import (
+    Sequences,
+    empty_sequence_error,
+    infinity_error,
+    steps_per_chunk,
+)
+from sklearn_cls._data.tables import Table, is_frame, library_of, read_table
 from sklearn_cls._data.warning_filters import FILTERS_LOCK
 
 
-def check_sequences(X, estimator, features=None, max_length=None):
+def check_sequences(
+    X, estimator, features=None, max_length=None, categorical_features="from_dtype"
+):
     """Check X and return it as `Sequences`, and its `Features`.
 
     `estimator` is the name of the class, for error messages. X must agree with `features`, unless
     they are None, as in the first fit. A 2-D X (n, T) is n univariate sequences; its
     `n_features_in_` is T, because scikit-learn counts columns. For any other X, it is F.
     `max_length` is the maximum number of steps that learned positions cover.
+    `categorical_features` is the parameter of the estimator, used in the first fit.
     """
     with errors_name_argument("X"), np.errstate(all="ignore"):
         reject_masked(X)
+        reject_other_containers(X)
         if isinstance(X, list | tuple) and len(X) == 0:
             raise ValueError("X is empty: 0 sample(s), and at least one sequence is required.")
-        if _is_2d(X):
-            values, seen = _check_2d(X, estimator, features)
-            sequences = _from_array(values[:, :, np.newaxis])
+        read = read_table(X)
+        if isinstance(read, Table):
+            seen = _features_of_table(X, read, estimator, features, categorical_features)
+            sequences = encode_table(read, seen)
         else:
-            sequences = read_sequences(X)
-            names = column_names_of_items(X, estimator, features)
-            seen = features or Features(sequences.n_features, names)
-            check_n_features(sequences.n_features, seen.n_features, estimator)
+            sequences, seen = _check_numbers(read, estimator, features)
+            if features is None:
+                seen = learn_array(sequences, seen, categorical_features)
+            sequences = encode_array(sequences, seen)
     if max_length is not None and sequences.lengths.max() > max_length:
         i = int(sequences.lengths.argmax())
         raise ValueError(
@@ -50,6 +64,71 @@ def check_sequences(X, estimator, features=None, max_length=None):
             f"first {max_length}; fit with positions='sinusoidal' or 'rope', or shorten X[{i}]."
         )
     return sequences, seen
+
+
+def _features_of_table(X, table, estimator, features, categorical_features):
+    """Return the features of a table, after comparing them with those of `fit`."""
+    is_new = features is None
+    n_columns = int(table.offsets[1]) if table.is_2d else len(table.columns)
+    names = None
+    if is_frame(X):
+        n_columns = X.shape[1]  # The fields of a struct are features, too.
+        if is_new or features.fitted_on_2d == table.is_2d:
+            names = column_names(X, estimator, features)
+    elif table.names is not None:
+        names = column_names_of_items(X, estimator, features)
+    else:
+        column_names(None, estimator, features)
+    if is_new:
+        return learn_table(table, Features(n_columns, names, table.is_2d), categorical_features)
+    if table.is_2d and features.fitted_on_2d:
+        check_n_features(n_columns, features.n_features_in, estimator)
+    else:
+        check_n_features(len(table.columns), features.n_features, estimator)
+    return features
+
+
+def _check_numbers(X, estimator, features):
+    """Return an array or a list of arrays of numbers as `Sequences`, and its features."""
+    if len(getattr(X, "shape", ())) == 1 and not _is_list_of_sequences(X):
+        raise ValueError(
+            f"X has one dimension (shape {X.shape}). For a single sequence, pass [X], or "
+            "X[np.newaxis] if X is an array. Reshape your data by X.reshape(-1, 1) only if every "
+            "sequence has a single step."
+        )
+    if _is_2d(X):
+        values, seen = _check_2d(X, estimator, features)
+        return _from_array(values[:, :, np.newaxis]), seen
+    sequences = read_sequences(X)
+    names = column_names_of_items(X, estimator, features)
+    seen = features or Features(sequences.n_features, names)
+    check_n_features(sequences.n_features, seen.n_features, estimator)
+    return sequences, seen
+
+
+def reject_other_containers(X):
+    """Raise an error for objects from which no array can be made, saying what to pass instead."""
+    name = type(X).__name__
+    if X is None:
+        raise ValueError("X is None; pass an array, a list of arrays or a data frame.")
+    if isinstance(X, dict) and not hasattr(X, "shape"):  # A sparse matrix may be a dict.
+        raise TypeError(
+            "X is a dict; stack its features into an array: np.stack(list(X.values()), axis=-1)."
+        )
+    if isinstance(X, Iterator):
+        raise TypeError(f"X is a {name}, which can be read only once; pass list(X).")
+    if isinstance(X, deque | Set):
+        raise TypeError(f"X is a {name}; pass list(X), a list of arrays.")
+    if name == "LazyFrame" or library_of(X) == "duckdb":
+        collect = "X.pl()" if library_of(X) == "duckdb" else "X.collect()"
+        raise TypeError(f"X is a {name}, which has not been computed yet; pass {collect}.")
+    if name == "PackedSequence":
+        raise TypeError(
+            "X is a PackedSequence; pass a list of arrays: [x.numpy() for x in "
+            "torch.nn.utils.rnn.unpack_sequence(X)]."
+        )
+    if name == "TensorDataset":
+        raise TypeError("X is a TensorDataset; pass its tensors: fit(dataset.tensors[0], y).")
 
 
 @contextmanager
@@ -228,7 +307,7 @@ def _from_list_item(x, i):
             "(steps, features), or (steps,) for a single feature."
         )
     if x.size == 0:
-        raise _empty_sequence_error(i, x.shape)
+        raise empty_sequence_error(i, x.shape)
     x = x.reshape(len(x), -1)
     lengths, has_gaps = _lengths_and_gaps(x[np.newaxis], i)
     return x[: lengths[0]], has_gaps[0]
@@ -245,14 +324,6 @@ def _as_array(x, name):
             x = check_array(x, dtype=dtype, ensure_all_finite=False, ensure_2d=False)
     _check_dtype(x.dtype, name)
     return _as_real(x)
-
-
-def _empty_sequence_error(i, shape, all_missing=False):
-    why = "all of its values are NaN" if all_missing else f"shape {shape}"
-    return ValueError(
-        f"X[{i}] has no steps ({why}); every sequence needs at least one. Remove this sequence and "
-        "its label."
-    )
 
 
 def _lengths_and_gaps(values, first=0):
@@ -278,7 +349,7 @@ def _lengths_and_gaps(values, first=0):
                 known_until[:] = stop
                 continue
             if np.isinf(steps).any():
-                raise _infinity_error(first + i + int(np.isinf(steps).any((1, 2)).argmax()))
+                raise infinity_error(first + i + int(np.isinf(steps).any((1, 2)).argmax()))
             is_missing = np.isnan(steps)
             is_known, has_missing = ~is_missing.all(2), is_missing.any(2)  # (n, T)
             last = np.where(is_known.any(1), stop - is_known[:, ::-1].argmax(1), 0)
@@ -286,7 +357,7 @@ def _lengths_and_gaps(values, first=0):
             from_here = np.where(has_missing.any(1), start + has_missing.argmax(1), n_steps)
             np.minimum(missing_from, from_here, out=missing_from)
         if not known_until.all():
-            raise _empty_sequence_error(
+            raise empty_sequence_error(
                 first + i + int(known_until.argmin()), part.shape[1:], all_missing=True
             )
         lengths[i : i + n_sequences] = known_until
@@ -294,15 +365,8 @@ def _lengths_and_gaps(values, first=0):
     return lengths, has_gaps
 
 
-def _infinity_error(i):
-    return ValueError(
-        f"X[{i}] contains infinity; replace it with NaN if it is missing: X[~np.isfinite(X)] = "
-        "np.nan."
-    )
-
-
 def _from_array(values):
     """Return an array (n, T, F) as `Sequences`."""
     if 0 in values.shape[1:]:
-        raise _empty_sequence_error(0, values.shape[1:])
+        raise empty_sequence_error(0, values.shape[1:])
     return Sequences(ArrayReader(values), *_lengths_and_gaps(values))

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from sklearn_cls._compat import Interval, StrOptions, validate_parameter_constraints
+from sklearn_cls._data.columns import CLOCK, CODE, NUMBER
 from sklearn_cls._data.targets import check_labels
 from sklearn_cls._training.auto import ARCHITECTURE, check_consistency
 from sklearn_cls._training.divergence import MAX_ABS_WEIGHT
@@ -28,6 +29,8 @@ DOCUMENT = {
     "n_features_in": [AT_LEAST_1],
     "feature_names_in": [list, None],
     "fitted_on_2d": ["boolean"],
+    "kinds": [list, None],
+    "vocabularies": [list],
     "network": [dict],
     "training": [dict],
     "history": [dict],
@@ -102,9 +105,12 @@ def check_classes(model):
 
 def check_features(model):
     """Raise ValueError unless the features are those of the network, and their names differ."""
-    features, known = model.features, model.net.get_params_for("module")["n_features"]
-    if features.n_features != known:
-        raise ValueError(f"n_features_in={features.n_features_in}, but n_features={known}")
+    features, network = model.features, model.net.get_params_for("module")
+    check_kinds(features)
+    if len(features.input_names) != network["n_features"]:
+        raise ValueError(
+            f"there are {len(features.input_names)} inputs, but n_features={network['n_features']}"
+        )
     names = features.feature_names_in
     if names is None:
         return
@@ -114,6 +120,20 @@ def check_features(model):
         raise ValueError(
             f"feature_names_in must have {features.n_features_in} different names, got {len(names)}"
         )
+
+
+def check_kinds(features):
+    """Raise ValueError for kinds and vocabularies of features that `fit` cannot have learned."""
+    kinds, vocabularies = features.kinds or (), features.vocabularies
+    if not set(kinds) <= {NUMBER, CODE, CLOCK} or kinds.count(CLOCK) > 1:
+        raise ValueError(f"kinds={kinds} are not those of features")
+    if kinds.count(CODE) != len(vocabularies):
+        raise ValueError(f"{len(vocabularies)} vocabularies do not fit to kinds={kinds}")
+    if features.fitted_on_2d and len(kinds) > 1:
+        raise ValueError("a 2-D X has a single feature")
+    for vocabulary in vocabularies:
+        if len(set(vocabulary.categories.tolist())) != len(vocabulary):
+            raise ValueError("a category occurs twice")
 
 
 def check_scaler(scaler):

@@ -6,7 +6,8 @@ The JSON document holds
 - "versions" of the packages that wrote the file, for information;
 - "parameters" of the estimator, except for callbacks, device and n_jobs; "output", as set by
   `set_output`;
-- "classes", "n_features_in", "feature_names_in", "fitted_on_2d": what `fit` learned from the data;
+- "classes", "n_features_in", "feature_names_in", "fitted_on_2d", "kinds" and "vocabularies": what
+  `fit` learned from the data;
 - "network", the parameters of `CLSEncoder`, and "training", some of those of `Net`;
 - "history": "n_epochs", and the names of the "columns". Each column is a tensor: of numbers, or of
   the bytes of a JSON list.
@@ -20,6 +21,8 @@ import numpy as np
 import sklearn
 import torch
 
+from sklearn_cls._data.codes import Vocabulary
+from sklearn_cls._data.columns import as_objects
 from sklearn_cls._data.features import Features
 from sklearn_cls._data.scaler import Scaler
 from sklearn_cls._network.encoder import CLSEncoder
@@ -52,7 +55,7 @@ from sklearn_cls._training.fitted import FittedModel
 from sklearn_cls._training.history import NUMERIC_COLUMNS
 from sklearn_cls._version import __version__
 
-FORMAT = 3
+FORMAT = 4
 # Callbacks are code; the others depend on the machine.
 EXCLUDED_PARAMS = ("callbacks", "device", "n_jobs")
 # Prefixes of the names of tensors.
@@ -102,6 +105,11 @@ def describe(estimator, model):
         "n_features_in": model.features.n_features_in,
         "feature_names_in": None if names is None else names.tolist(),
         "fitted_on_2d": model.features.fitted_on_2d,
+        "kinds": None if model.features.kinds is None else list(model.features.kinds),
+        "vocabularies": [
+            [to_json(category) for category in vocabulary.categories.tolist()]
+            for vocabulary in model.features.vocabularies
+        ],
         "network": {name: to_json(network[name]) for name in (*ARCHITECTURE, "dropout", *NETWORK)},
         "training": {name: to_json(getattr(model.net, name)) for name in TRAINING},
         "history": {
@@ -168,6 +176,8 @@ def read_estimator(cls, file, device):
         document["n_features_in"],
         None if names is None else np.array(names, dtype=object),
         document["fitted_on_2d"],
+        None if document["kinds"] is None else tuple(document["kinds"]),
+        tuple(read_vocabulary(categories) for categories in document["vocabularies"]),
     )
     model = FittedModel(net, classes, features, history_from_tensors(document["history"], tensors))
     estimator.set_output(transform=document["output"])
@@ -175,6 +185,11 @@ def read_estimator(cls, file, device):
     check_same(whole, describe(estimator, model))
     estimator._fitted = model
     return estimator
+
+
+def read_vocabulary(categories):
+    """Return the vocabulary with some categories in JSON."""
+    return Vocabulary(as_objects([from_json(category) for category in categories]))
 
 
 def check_same(document, described):

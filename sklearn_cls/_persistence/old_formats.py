@@ -1,5 +1,6 @@
 """Documents of files of earlier formats, as documents of the current format.
 
+- Format 3 had only features that are numbers.
 - Format 2 stored `n_jobs`, which depends on the machine. The columns of the history that are not
   numbers were JSON in the document.
 - Format 1 had parameters that were removed, and other names.
@@ -17,7 +18,15 @@ def upgrade(document, path):
     number = document["format"]
     if number == 1:
         document = from_format_1(document, path)
-    return from_format_2(document) if number <= 2 else document
+    if number <= 2:
+        document = from_format_2(document)
+    return from_format_3(document) if number <= 3 else document
+
+
+def from_format_3(document):
+    """Return the document of a file of format 3 as one of format 4."""
+    parameters = {**document["parameters"], "categorical_features": "from_dtype"}
+    return {**document, "parameters": parameters, "kinds": None, "vocabularies": []}
 
 
 def from_format_2(document):

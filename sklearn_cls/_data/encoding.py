@@ -1,0 +1,211 @@
+"""From columns to inputs of the network: what `fit` learns about them, and how they are encoded.
+
+The inputs are the numbers, then what is computed from the clock, then the codes.
+
+Shapes: n sequences, S steps of several sequences, F features.
+"""
+
+import reprlib
+from dataclasses import replace
+
+import numpy as np
+
+from sklearn_cls._data.clock import check_clock, clock_inputs
+from sklearn_cls._data.codes import CodesReader, Vocabulary, categorical_mask
+from sklearn_cls._data.columns import CLOCK, CODE, NUMBER, as_objects
+from sklearn_cls._data.features import feature_phrases
+from sklearn_cls._data.readers import ColumnReader
+from sklearn_cls._data.sequences import Sequences, empty_sequence_error, infinity_error
+
+KIND_NAMES = {NUMBER: "numbers", CODE: "text or categories", CLOCK: "times"}
+
+
+def learn_table(table, features, categorical_features):
+    """Return `features` with the kinds and the vocabularies of the columns of a table."""
+    step_names = None if table.is_2d else table.names
+    names = feature_phrases(len(table.columns), step_names)
+    mask = categorical_mask(categorical_features, len(names), step_names)
+    columns = [
+        _as_given(column, is_code, categorical_features, name)
+        for column, is_code, name in zip(table.columns, mask, names, strict=True)
+    ]
+    clocks = [name for name, column in zip(names, columns, strict=True) if column.kind == CLOCK]
+    if clocks and table.names is None:
+        raise ValueError(
+            "X holds dates or durations, but its values must be real numbers: encode text or dates "
+            "as numbers, or pass a data frame, in which a column of times is the clock."
+        )
+    if len(clocks) > 1:
+        raise ValueError(
+            f"X has times in {clocks[0]} and {clocks[1]}, but a sequence has one clock. Keep one "
+            "of them, and pass others as numbers, such as the seconds between both."
+        )
+    vocabularies = [
+        Vocabulary.learn(*column.counts(), name)
+        for column, name in zip(columns, names, strict=True)
+        if column.kind == CODE
+    ]
+    return _with_kinds(features, [column.kind for column in columns], vocabularies)
+
+
+def _as_given(column, is_categorical, categorical_features, name):
+    """Return a column of the kind that the parameter `categorical_features` says."""
+    if is_categorical and column.kind == CLOCK:
+        raise ValueError(f"categorical_features has {name}, whose values are times.")
+    if is_categorical:
+        return column.as_codes()
+    if column.kind == CODE and not isinstance(categorical_features, str):
+        if not column.holds_numbers:
+            raise ValueError(
+                f"X has text or categories in {name}, which categorical_features does not have; "
+                "add it, or use categorical_features='from_dtype'."
+            )
+        return column.as_numbers()
+    return column
+
+
+def _with_kinds(features, kinds, vocabularies):
+    """Return `features` with kinds and vocabularies; unchanged if every column is a number."""
+    if set(kinds) == {NUMBER} and len(kinds) == features.n_features:
+        return features
+    return replace(features, kinds=tuple(kinds), vocabularies=tuple(vocabularies))
+
+
+def encode_table(table, features):
+    """Return the sequences of a table; its columns must be of the kinds that `fit` has seen."""
+    kinds = features.kinds or (NUMBER,) * features.n_features
+    names = feature_phrases(len(kinds), features.names)
+    vocabularies = iter(features.vocabularies)
+    lengths = np.diff(table.offsets)
+    _check_not_empty(lengths)
+    numbers, clock, codes = [], [], []
+    for column, kind, name in zip(table.columns, kinds, names, strict=True):
+        if kind == NUMBER:
+            numbers.append(_numbers(column, name))
+        elif kind == CODE:
+            codes.append(_codes(column, next(vocabularies), name))
+        else:
+            times = _times(column, name)
+            check_clock(times, lengths, name)
+            clock += list(clock_inputs(times, lengths).T)
+    columns = [*numbers, *clock, *codes]
+    lengths, has_gaps = _lengths_and_gaps(columns, table.offsets, len(codes))
+    reader = ColumnReader(columns, table.offsets)
+    return Sequences(reader, lengths, has_gaps, n_categories=features.n_categories)
+
+
+def _check_not_empty(lengths):
+    if not lengths.all():
+        raise empty_sequence_error(int(lengths.argmin()))
+
+
+def _numbers(column, name):
+    """Return the values of a column that held numbers in `fit`."""
+    if column.kind == CODE and column.holds_numbers:
+        column = column.as_numbers()
+    if column.kind != NUMBER:
+        raise _kind_error(column, NUMBER, name)
+    return column.values.view(np.uint8) if column.values.dtype.kind == "b" else column.values
+
+
+def _codes(column, vocabulary, name):
+    """Return the inputs of a column that held codes in `fit`."""
+    if column.kind == CLOCK:
+        raise _kind_error(column, CODE, name)
+    column = column.as_codes()
+    if len(vocabulary) and len(column.codes) and column.holds_numbers != vocabulary.holds_numbers:
+        raise ValueError(
+            f"X has {'numbers' if column.holds_numbers else 'text'} in {name}, but its categories "
+            f"in fit were {reprlib.repr(vocabulary.categories.tolist())}; pass codes like these."
+        )
+    return vocabulary.inputs(column)
+
+
+def _times(column, name):
+    """Return the values of a column that held times in `fit`."""
+    if column.kind == CLOCK:
+        return column.values
+    if column.kind == NUMBER and np.isnan(column.values).all():
+        return np.full(len(column.values), "NaT", dtype="datetime64[ns]")
+    raise _kind_error(column, CLOCK, name)
+
+
+def _kind_error(column, expected, name):
+    return ValueError(
+        f"X has {KIND_NAMES[column.kind]} in {name}, which held {KIND_NAMES[expected]} in fit; "
+        f"convert it to {KIND_NAMES[expected]}."
+    )
+
+
+def _lengths_and_gaps(columns, offsets, n_codes):
+    """Return the lengths of the sequences without missing steps at the end, and which have gaps.
+
+    A missing code is not a gap, because the network has an input for it.
+    """
+    n, n_steps = len(offsets) - 1, offsets[-1]
+    is_known, is_missing = np.zeros(n_steps, dtype=bool), np.zeros(n_steps, dtype=bool)
+    is_missing_everywhere = np.zeros(n, dtype=bool)
+    for j, values in enumerate(columns):
+        if values.dtype.kind != "f":
+            missing = np.zeros(len(values), dtype=bool)
+        else:
+            missing = np.isnan(values)
+            if np.isinf(values).any():
+                row = int(np.isinf(values).argmax())
+                is_step = len(values) == n_steps
+                i = int(np.searchsorted(offsets, row, side="right")) - 1 if is_step else row
+                raise infinity_error(i)
+        is_number = j < len(columns) - n_codes
+        if len(values) < n_steps:
+            is_missing_everywhere |= missing & is_number
+        else:
+            is_known |= ~missing
+            is_missing |= missing & is_number
+    steps = np.arange(n_steps) - np.repeat(offsets[:-1], np.diff(offsets))
+    lengths = np.maximum.reduceat(np.where(is_known, steps + 1, 0), offsets[:-1])
+    if not lengths.all():
+        raise empty_sequence_error(int(lengths.argmin()), all_missing=True)
+    first_gap = np.minimum.reduceat(np.where(is_missing, steps, n_steps), offsets[:-1])
+    return lengths, (first_gap < lengths) | is_missing_everywhere
+
+
+def learn_array(sequences, features, categorical_features):
+    """Return `features` with the vocabularies of the code features of an array or a list."""
+    mask = categorical_mask(categorical_features, features.n_features, features.names)
+    if not mask.any():
+        return features
+    kinds = [CODE if is_code else NUMBER for is_code in mask]
+    names = feature_phrases(len(mask), features.names)
+    found = {j: (np.empty(0), np.empty(0, dtype=int)) for j in np.flatnonzero(mask)}
+    has_missing = np.zeros(len(mask), dtype=bool)
+    for steps in sequences.steps(np.arange(len(sequences))):  # (S, F)
+        for j, (codes, counts) in found.items():
+            values = steps[:, j].astype(np.float64)
+            is_missing = np.isnan(values)
+            has_missing[j] |= is_missing.any()
+            new, new_counts = np.unique(values[~is_missing], return_counts=True)
+            codes, positions = np.unique(np.append(codes, new), return_inverse=True)
+            counts = np.bincount(positions, np.append(counts, new_counts)).astype(int)
+            found[j] = codes, counts
+    vocabularies = [
+        Vocabulary.learn(as_objects(codes.tolist()), counts, has_missing[j], names[j])
+        for j, (codes, counts) in found.items()
+    ]
+    return _with_kinds(features, kinds, vocabularies)
+
+
+def encode_array(sequences, features):
+    """Return the sequences of an array or a list of numbers, with its codes encoded."""
+    if features.kinds is None:
+        return sequences
+    names = feature_phrases(features.n_features, features.names)
+    vocabularies = iter(features.vocabularies)
+    for kind, name in zip(features.kinds, names, strict=True):
+        if kind == CLOCK or (kind == CODE and not next(vocabularies).holds_numbers):
+            raise ValueError(
+                f"X is an array of numbers, but {name} held {KIND_NAMES[kind]} in fit; pass X in "
+                "the same form as in fit."
+            )
+    is_code = np.array([kind == CODE for kind in features.kinds])
+    reader = CodesReader(sequences.reader, is_code, features.vocabularies)
+    return replace(sequences, reader=reader, n_categories=features.n_categories)
