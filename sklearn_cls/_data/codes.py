@@ -26,7 +26,7 @@ class Vocabulary:
     Attributes
     ----------
     categories : ndarray (K,) of object
-        Sorted. Empty if the feature had a single value in `fit`, and is therefore ignored.
+        Sorted.
     """
 
     categories: np.ndarray
@@ -40,7 +40,7 @@ class Vocabulary:
         return len(self.categories)
 
     @classmethod
-    def learn(cls, codes, counts, has_missing, name):
+    def learn(cls, codes, counts, name):
         """Return the vocabulary of a feature.
 
         Parameters
@@ -49,13 +49,9 @@ class Vocabulary:
             The distinct codes.
         counts : ndarray of int
             How often each of them occurs.
-        has_missing : bool
-            Whether a code is missing.
         name : str
             What messages call the feature.
         """
-        if len(codes) + has_missing < 2:
-            return cls(as_objects([]))
         if len(codes) > MAX_CATEGORIES:
             warnings.warn(
                 f"X has {len(codes)} different codes in {name}. The {MAX_CATEGORIES} most frequent "
@@ -72,17 +68,13 @@ class Vocabulary:
 
     def inputs(self, column):
         """Return the inputs of the network for a `Column` of codes, (S,), float32."""
-        if not len(self):
-            return np.zeros(len(column.values), dtype=np.float32)
         inputs = [self._inputs.get(code, 0) for code in column.codes.tolist()]
         return np.array([*inputs, np.nan], dtype=np.float32)[column.values]
 
     def inputs_of_numbers(self, values):
         """Return the inputs of the network for codes that are numbers, any shape, float32."""
-        if not len(self):
-            return np.zeros(values.shape, dtype=np.float32)
-        categories = self.categories.astype(np.float64)
-        position = np.searchsorted(categories, values).clip(max=len(self) - 1)
+        categories = np.append(self.categories, np.nan).astype(np.float64)
+        position = np.searchsorted(categories[:-1], values)
         inputs = np.where(categories[position] == values, position + 1, 0).astype(np.float32)
         inputs[np.isnan(values)] = np.nan
         return inputs

@@ -42,9 +42,9 @@ class Column:
         return Column(CODE, values, codes.astype(object))
 
     def counts(self):
-        """Return the codes that occur, how often each does, and whether any is missing."""
+        """Return the codes that occur, and how often each does."""
         counts = np.bincount(self.values[self.values >= 0], minlength=len(self.codes))
-        return self.codes[counts > 0], counts[counts > 0], bool((self.values < 0).any())
+        return self.codes[counts > 0], counts[counts > 0]
 
     @property
     def holds_numbers(self):

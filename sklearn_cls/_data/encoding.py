@@ -177,18 +177,14 @@ def learn_array(sequences, features, categorical_features):
     kinds = [CODE if is_code else NUMBER for is_code in mask]
     names = feature_phrases(len(mask), features.names)
     found = {j: (np.empty(0), np.empty(0, dtype=int)) for j in np.flatnonzero(mask)}
-    has_missing = np.zeros(len(mask), dtype=bool)
     for steps in sequences.steps(np.arange(len(sequences))):  # (S, F)
         for j, (codes, counts) in found.items():
             values = steps[:, j].astype(np.float64)
-            is_missing = np.isnan(values)
-            has_missing[j] |= is_missing.any()
-            new, new_counts = np.unique(values[~is_missing], return_counts=True)
+            new, new_counts = np.unique(values[~np.isnan(values)], return_counts=True)
             codes, positions = np.unique(np.append(codes, new), return_inverse=True)
-            counts = np.bincount(positions, np.append(counts, new_counts)).astype(int)
-            found[j] = codes, counts
+            found[j] = codes, np.bincount(positions, np.append(counts, new_counts)).astype(int)
     vocabularies = [
-        Vocabulary.learn(as_objects(codes.tolist()), counts, has_missing[j], names[j])
+        Vocabulary.learn(as_objects(codes.tolist()), counts, names[j])
         for j, (codes, counts) in found.items()
     ]
     return _with_kinds(features, kinds, vocabularies)

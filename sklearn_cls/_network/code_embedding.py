@@ -8,6 +8,8 @@ the codes of all features are looked up at once. The channels are inputs like nu
 convolution sees the neighboring codes, and sums the contributions of all features.
 """
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -28,11 +30,10 @@ class CodeEmbedding(nn.Module):
 
     def __init__(self, n_categories):
         super().__init__()
-        n_categories = torch.tensor(n_categories)  # (M,)
-        n_rows = n_categories + 2
-        self.n_rows = n_rows.tolist()
-        self.register_buffer("largest", n_categories, persistent=False)
-        self.register_buffer("first_row", n_rows.cumsum(0) - n_rows, persistent=False)
+        self.n_rows = [n + 2 for n in n_categories]
+        first_row = [0, *itertools.accumulate(self.n_rows)][:-1]
+        self.register_buffer("largest", torch.tensor(n_categories), persistent=False)
+        self.register_buffer("first_row", torch.tensor(first_row), persistent=False)  # (M,)
         # All channels of a feature together vary as much as a number does.
         scale = CHANNELS_PER_CODE**-0.5
         self.weight = nn.Parameter(scale * torch.randn(sum(self.n_rows), CHANNELS_PER_CODE))

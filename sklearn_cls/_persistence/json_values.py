@@ -44,6 +44,8 @@ def to_json(value):
         return kind(value)
     if isinstance(value, bytes):
         return {"bytes": value.decode("latin-1")}
+    if isinstance(value, list | tuple | np.ndarray) and np.ndim(value) == 1:
+        return {"list": [to_json(item) for item in value]}
     if isinstance(value, dict):
         return {"dict": [[to_json(label), to_json(weight)] for label, weight in value.items()]}
     if isinstance(value, np.random.RandomState):
@@ -58,12 +60,14 @@ def to_json(value):
 
 
 def from_json(value):
-    """Return the inverse of `to_json`; NumPy scalars become Python scalars."""
+    """Return the inverse of `to_json`; NumPy scalars become Python scalars, arrays lists."""
     if not isinstance(value, dict):
         return value
     ((kind, content),) = value.items()
     if kind == "bytes":
         return content.encode("latin-1")
+    if kind == "list":
+        return [from_json(item) for item in content]
     if kind == "dict":
         return {from_json(label): from_json(weight) for label, weight in content}
     if kind == "random_state":

@@ -72,7 +72,9 @@ def checked_document(document, cls):
     network = {name: parameters[name] for name in (*ARCHITECTURE, "dropout")}
     document = checked(document, DOCUMENT, cls.__name__)
     parts = {
-        "network": checked(document["network"], {**network, **NETWORK}, cls.__name__),
+        "network": checked(
+            document["network"], {**network, **NETWORK, "n_categories": [list]}, cls.__name__
+        ),
         "training": checked(document["training"], TRAINING, cls.__name__),
         "history": checked(document["history"], HISTORY, cls.__name__),
     }

@@ -110,7 +110,10 @@ def describe(estimator, model):
             [to_json(category) for category in vocabulary.categories.tolist()]
             for vocabulary in model.features.vocabularies
         ],
-        "network": {name: to_json(network[name]) for name in (*ARCHITECTURE, "dropout", *NETWORK)},
+        "network": {
+            **{name: to_json(network[name]) for name in (*ARCHITECTURE, "dropout", *NETWORK)},
+            "n_categories": list(network["n_categories"]),
+        },
         "training": {name: to_json(getattr(model.net, name)) for name in TRAINING},
         "history": {
             "n_epochs": model.n_epochs,
@@ -155,7 +158,11 @@ def read_estimator(cls, file, device):
     whole = upgrade(file.document, file.path)
     document = checked_document(whole, cls)
     estimator = cls(**{name: from_json(value) for name, value in document["parameters"].items()})
+    vocabularies = [read_vocabulary(categories) for categories in document["vocabularies"]]
     network, names = document["network"], document["feature_names_in"]
+    if network["n_categories"] != list(map(len, vocabularies)):
+        raise ValueError(f"n_categories={network['n_categories']} are not those of vocabularies")
+    network["n_categories"] = tuple(network["n_categories"])
     if network["depth"] > len(file.layout):  # listing the tensors of the blocks would take too long
         raise ValueError(f"depth={network['depth']} does not match {len(file.layout)} tensors.")
     weights = {WEIGHT + name: value for name, value in network_layout(network).items()}
@@ -177,7 +184,7 @@ def read_estimator(cls, file, device):
         None if names is None else np.array(names, dtype=object),
         document["fitted_on_2d"],
         None if document["kinds"] is None else tuple(document["kinds"]),
-        tuple(read_vocabulary(categories) for categories in document["vocabularies"]),
+        tuple(vocabularies),
     )
     model = FittedModel(net, classes, features, history_from_tensors(document["history"], tensors))
     estimator.set_output(transform=document["output"])

@@ -26,7 +26,10 @@ def upgrade(document, path):
 def from_format_3(document):
     """Return the document of a file of format 3 as one of format 4."""
     parameters = {**document["parameters"], "categorical_features": "from_dtype"}
-    return {**document, "parameters": parameters, "kinds": None, "vocabularies": []}
+    network = {**document["network"], "n_categories": []}
+    return {
+        **document, "parameters": parameters, "network": network, "kinds": None, "vocabularies": [],
+    }  # fmt: skip
 
 
 def from_format_2(document):

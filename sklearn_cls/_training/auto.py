@@ -112,8 +112,7 @@ def network_params(params, data, n_classes, seed, warm_start_net=None):
     network = {name: to_python_int(getattr(params, name)) for name in (*ARCHITECTURE, "dropout")}
     if warm_start_net is not None:
         known = warm_start_net.get_params_for("module")
-        # A network that was loaded from a file has no `n_categories`.
-        return {**network, **{name: known[name] for name in DATA_DEPENDENT if name in known}}
+        return {**network, **{name: known[name] for name in DATA_DEPENDENT}}
     patch_size = to_python_int(params.patch_size)
     if patch_size == "auto":
         patch_size = auto_patch_size(data.lengths)
