@@ -1,23 +1,92 @@
-"""Provisional."""
+"""The clock of a sequence: what the network gets from the times of its steps.
+
+Only differences of times are used, so that a shift of all times of a sequence changes nothing. Each
+difference enters in seconds and as its logarithm, because gaps of one sequence may span
+microseconds to years.
+
+Shapes: n sequences, S steps of several sequences.
+"""
 
 import numpy as np
 
-CLOCK_INPUTS = ("time since start", "time since the previous step")
+CLOCK_INPUTS = (
+    "time since the previous step",
+    "logarithm of the time since the previous step",
+    "time since the start",
+    "logarithm of the time since the start",
+)
+RESOLUTION = 1e-6  # seconds; shorter differences have nearly the same logarithm
 
 
-def check_clock(times, lengths, name): ...
 def clock_inputs(times, lengths):
-    ns = (
-        times.astype(times.dtype.str[:3] + "[ns]" if "[" in times.dtype.str else times.dtype).view(
-            np.int64
-        )
-        if False
-        else times.astype("M8[ns]" if times.dtype.kind == "M" else "m8[ns]")
-        .view(np.int64)
-        .astype(float)
-        / 1e9
+    """Return the inputs `CLOCK_INPUTS` of all steps, float64 (S, 4), NaN where a time is missing.
+
+    The first step has the gap of the second one, as it has no previous step. A gap begins at the
+    last step before it whose time is known.
+
+    Parameters
+    ----------
+    times : ndarray of datetime64 or timedelta64, (S,)
+        The times of the sequences, one sequence after the other. They must not decrease.
+    lengths : ndarray of int, (n,)
+        Number of steps of each sequence, at least 1.
+    """
+    ticks, seconds_per_tick, is_known = _ticks(times)
+    first = np.cumsum(lengths) - lengths  # (n,)
+    first_of_step = np.repeat(first, lengths)
+    previous = _previous_known(is_known, first_of_step)
+    start = np.where(is_known, ticks, np.iinfo(np.int64).max)
+    start = np.minimum.reduceat(start, first)[np.repeat(np.arange(len(lengths)), lengths)]
+    gap = np.where(previous >= first_of_step, ticks - ticks[previous], 0) * seconds_per_tick
+    # The gap of the first known step of a sequence.
+    is_first = is_known & (previous < first_of_step)
+    following = _following_known(is_known)
+    has_following = following < np.repeat(first + lengths, lengths)
+    following = np.minimum(following, len(ticks) - 1)
+    gap = np.where(is_first & has_following, gap[following], gap)
+    since_start = (ticks - start) * seconds_per_tick
+    inputs = np.stack(
+        [gap, np.log(gap + RESOLUTION), since_start, np.log(since_start + RESOLUTION)], 1
     )
-    starts = np.repeat(ns[np.cumsum(lengths) - lengths], lengths)
-    prev = np.concatenate([[0], np.diff(ns)])
-    prev[np.cumsum(lengths) - lengths] = 0
-    return np.stack([np.log1p(ns - starts), np.log1p(prev)], 1)
+    inputs[~is_known] = np.nan
+    return inputs
+
+
+def check_clock(times, lengths, name):
+    """Raise ValueError if the times of a sequence decrease; `name` is what it calls the clock."""
+    ticks, _, is_known = _ticks(times)
+    first_of_step = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    previous = _previous_known(is_known, first_of_step)
+    is_earlier = is_known & (previous >= first_of_step) & (ticks < ticks[previous])
+    if is_earlier.any():
+        step = int(is_earlier.argmax())
+        i = int(np.searchsorted(np.cumsum(lengths), step, side="right"))
+        raise ValueError(
+            f"The times of X[{i}] in {name} decrease: step {step - first_of_step[step]} is at "
+            f"{times[step]}, after {times[previous[step]]}. Sort the steps of each sequence."
+        )
+
+
+def _ticks(times):
+    """Return times as int64 (S,), the seconds of one unit, and which of them are known."""
+    unit, _ = np.datetime_data(times.dtype)
+    if unit in ("Y", "M"):  # Their lengths differ.
+        times = times.astype("datetime64[D]" if times.dtype.kind == "M" else "timedelta64[D]")
+    seconds = np.ones(1, times.dtype.str.replace("M8", "m8")) / np.timedelta64(1, "s")
+    return times.view(np.int64), float(seconds[0]), ~np.isnat(times)
+
+
+def _previous_known(is_known, first_of_step):
+    """Return the index of the last known time before each step, (S,), below 0 if there is none.
+
+    It may belong to an earlier sequence.
+    """
+    known = np.where(is_known, np.arange(len(is_known)), -1)
+    return np.concatenate([[-1], np.maximum.accumulate(known)[:-1]])
+
+
+def _following_known(is_known):
+    """Return the index of the first known time after each step, (S,), or S if there is none."""
+    n = len(is_known)
+    known = np.where(is_known, np.arange(n), n)
+    return np.concatenate([np.minimum.accumulate(known[::-1])[::-1][1:], [n]])

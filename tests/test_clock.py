@@ -1,0 +1,108 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from sklearn_cls._data.clock import CLOCK_INPUTS, RESOLUTION, check_clock, clock_inputs
+from tests.helpers import small
+
+TIMES = np.array(["2024-01-01T00:00:00", "2024-01-01T00:00:02", "2024-01-01T00:00:07"], "M8[s]")
+GAP, LOG_GAP, ELAPSED, LOG_ELAPSED = range(len(CLOCK_INPUTS))
+
+
+def inputs(times):
+    return clock_inputs(times, np.array([len(times)]))
+
+
+def test_inputs_are_gaps_and_elapsed_times_in_seconds_and_their_logarithms():
+    x = inputs(TIMES)
+    assert x[:, GAP].tolist() == [2, 2, 5]  # The first step has the gap of the second.
+    assert x[:, ELAPSED].tolist() == [0, 2, 7]
+    assert np.allclose(x[:, LOG_GAP], np.log(x[:, GAP] + RESOLUTION))
+    assert np.allclose(x[:, LOG_ELAPSED], np.log(x[:, ELAPSED] + RESOLUTION))
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("kind", ["datetime64", "timedelta64"])
+def test_the_unit_and_the_start_of_the_clock_do_not_matter(unit, kind):
+    times = (TIMES - TIMES[0]).astype(f"timedelta64[{unit}]")
+    if kind == "datetime64":
+        times = np.datetime64("1815-12-10", unit) + times
+    assert np.array_equal(inputs(times), inputs(TIMES))
+
+
+@pytest.mark.parametrize(("unit", "expected"), [("D", 86400), ("h", 3600), ("Y", 366 * 86400)])
+def test_coarse_units_are_converted_to_seconds(unit, expected):
+    times = np.array(["1972", "1973"], "M8[Y]") if unit == "Y" else np.array([0, 1], f"M8[{unit}]")
+    assert inputs(times)[1, ELAPSED] == expected
+
+
+def test_sequences_are_independent():
+    times = np.concatenate([TIMES, TIMES[:1], TIMES[:2] + 10])
+    x = clock_inputs(times, np.array([3, 1, 2]))
+    assert np.array_equal(x, np.concatenate([inputs(TIMES), inputs(TIMES[:1]), inputs(TIMES[:2])]))
+    assert x[3, GAP] == 0
+
+
+def test_a_missing_time_gives_missing_inputs_and_the_next_gap_begins_before_it():
+    times = np.append(TIMES, TIMES[2] + np.timedelta64(3, "s"))
+    times[2] = "NaT"
+    x = inputs(times)
+    assert np.isnan(x[2]).all()
+    assert x[[0, 1, 3], GAP].tolist() == [2, 2, 8]
+    times[0] = "NaT"
+    assert inputs(times)[[1, 3], ELAPSED].tolist() == [0, 8]
+    assert np.isnan(inputs(np.full(3, "NaT", "M8[s]"))).all()
+
+
+def test_nanoseconds_to_centuries_are_told_apart():
+    gaps = np.array([0, 10**3, 10**9, 10**12, 10**16, 10**18])  # nanoseconds
+    x = inputs(np.cumsum(gaps).astype("timedelta64[ns]"))
+    assert (np.diff(x[1:, LOG_GAP]) > 0.6).all()
+
+
+def test_a_clock_that_runs_backwards_is_refused_by_sequence_and_step():
+    times = np.concatenate([TIMES, TIMES[[0, 2, 1]]])
+    message = r"X\[1\] in feature 't' decrease: step 2 is at .*:02, after .*:07. Sort the steps"
+    with pytest.raises(ValueError, match=message):
+        check_clock(times, np.array([3, 3]), "feature 't'")
+    check_clock(times, np.array([3, 2, 1]), "feature 't'")
+    times[4] = "NaT"
+    check_clock(times, np.array([3, 3]), "feature 't'")
+
+
+def frames(seed):
+    """Return frames in which only the gaps differ between the classes, and the classes."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(60) % 2
+    X = [
+        pd.DataFrame(
+            {
+                "when": pd.Timestamp("2024-05-05", tz="Europe/Berlin")
+                + pd.to_timedelta(np.cumsum(rng.exponential(1 + 4 * label, 12)), unit="s"),
+                "value": rng.normal(size=12),
+            }
+        )
+        for label in y
+    ]
+    return X, y
+
+
+def test_gaps_alone_can_decide_the_class_and_a_shift_of_the_clock_changes_nothing():
+    (X, y), (X_test, y_test) = frames(0), frames(1)
+    clf = small(max_epochs=30).fit(X, y)
+    assert clf.score(X_test, y_test) > 0.9
+    shifted = [x.assign(when=x.when + pd.Timedelta(days=1000)) for x in X_test]
+    utc = [x.assign(when=x.when.dt.tz_convert("UTC")) for x in X_test]
+    for form in (shifted, utc):
+        assert np.array_equal(clf.predict_proba(form), clf.predict_proba(X_test))
+    values = [x[["value"]] for x in X]
+    assert small(max_epochs=30).fit(values, y).score([x[["value"]] for x in X_test], y_test) < 0.7
+
+
+def test_errors_name_the_column_of_the_clock():
+    X, y = frames(0)
+    X[7] = X[7][::-1]
+    with pytest.raises(ValueError, match=r"X\[7\] in feature 'when' decrease"):
+        small().fit(X, y)
+    with pytest.raises(ValueError, match=r"feature 'when' and feature 'then', .* one clock"):
+        small().fit([x.assign(then=x.when) for x in frames(0)[0]], y)
