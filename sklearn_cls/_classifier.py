@@ -141,11 +141,13 @@ class CLSTransformerClassifier(
     label_smoothing : float in [0, 1), default=0.1
         Fraction of each target that is distributed evenly over all classes.
 
-    augment : bool, default=True
+    augment : bool or "auto", default="auto"
         Whether to augment the training sequences by time warping (a random, smoothly changing
         speed) and, half of them, by CutMix along time (a segment is replaced by that of another
         sequence, and the target is mixed accordingly). Use False if the class depends on the speed
-        or on a single step, if steps are categorical codes, or if the sequences are sets.
+        or on a single step, or if the sequences are sets. "auto" is True if all features are
+        numbers. If some are codes, it is neither; instead, a tenth of the codes of each feature
+        with at most 256 categories become unknown at random.
 
     class_weight : dict, "balanced" or None, default=None
         Weight of each class in the loss, multiplied by `sample_weight`. "balanced" weights are
@@ -277,7 +279,7 @@ class CLSTransformerClassifier(
         "lr": [Interval(Real, 0, None, closed="neither"), AUTO],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
-        "augment": ["boolean"],
+        "augment": ["boolean", AUTO],
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
@@ -303,7 +305,7 @@ class CLSTransformerClassifier(
         dim_feedforward=128, dropout=0.1, embedding="conv", patch_size="auto",
         positions="sinusoidal", standardize=True, categorical_features="from_dtype",
         max_epochs="auto", batch_size="auto", lr="auto", weight_decay=0.01, label_smoothing=0.1,
-        augment=True, class_weight=None, early_stopping=False, validation_fraction=0.1,
+        augment="auto", class_weight=None, early_stopping=False, validation_fraction=0.1,
         n_iter_no_change=10, warm_start=False, device="auto", precision="auto", n_jobs=None,
         callbacks=None, random_state=None, verbose=0,
     ):  # fmt: skip
@@ -402,7 +404,7 @@ class CLSTransformerClassifier(
             if self.early_stopping:
                 train, valid = stratified_split(data, self.validation_fraction, checkpoint.seed)
                 callbacks.append(("_early_stopping", early_stopping(self.n_iter_no_change)))
-            training = training_params(self, len(train))
+            training = training_params(self, train)
 
             metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
             hook_kwargs = {"estimator": self, "X": X, "y": y, "metadata": metadata}
@@ -476,7 +478,7 @@ class CLSTransformerClassifier(
             data, classes, features = self._check_data(
                 X, y, sample_weight, previous, classes, is_part=True
             )
-            training = training_params(self, len(data), one_epoch=True)
+            training = training_params(self, data, one_epoch=True)
             net = self._build_net(
                 data, data, training, classes, features, warm_start_net,
                 self._draw_seed(warm_start_net), device=device, callbacks=callbacks,

@@ -5,12 +5,16 @@ from torch import nn
 
 from sklearn_cls._data.augment import (
     augment,
+    can_hide_codes,
     cutmix,
+    hide_codes,
     mix_labels,
     time_warp,
 )
 from sklearn_cls._data.batches import padded_batch
 from sklearn_cls._data.validation import read_sequences
+from sklearn_cls._training import net as net_module
+from tests.helpers import bumps, small
 
 
 def seeded(seed=0):
@@ -151,3 +155,60 @@ def test_augment_does_not_change_its_inputs():
     assert inputs.keys() == before.keys()
     assert augmented["is_padding"] is inputs["is_padding"]
     assert augmented["x"].shape == before["x"].shape
+
+
+# Codes.
+
+
+def code_inputs():
+    """Return a padded batch of 2 numbers and 2 code features; the second has many categories."""
+    x = torch.ones(40, 50, 4) * torch.tensor([1.0, 2.0, 3.0, 400.0])
+    x[:, 40:] = torch.nan
+    x[:, 5, 2] = torch.nan
+    return {"x": x, "is_padding": x[..., 0].isnan()}
+
+
+def test_a_tenth_of_the_codes_of_features_with_few_categories_becomes_unknown():
+    inputs = code_inputs()
+    before, generator = inputs["x"].clone(), torch.Generator().manual_seed(0)
+    can_be_hidden = can_hide_codes(2, (5, 1000))
+    assert can_be_hidden.tolist() == [False, False, True, False]
+    x = hide_codes(inputs, None, generator, can_be_hidden=can_be_hidden)["x"]
+    assert torch.equal(inputs["x"].nan_to_num(), before.nan_to_num())
+    hidden = (x != before) & ~before.isnan()
+    assert not hidden[..., [0, 1, 3]].any()
+    assert (x[hidden] == 0).all()
+    assert 0.08 < hidden[:, :40, 2].float().mean() < 0.12
+    assert torch.equal(x.isnan(), before.isnan())
+
+
+def test_time_warping_copies_codes_and_interpolates_numbers():
+    steps = torch.arange(30.0).expand(16, 30)
+    x = torch.stack([steps, steps], 2)
+    lengths = torch.full((16,), 30)
+    warped = time_warp(x, lengths, torch.Generator().manual_seed(0), n_codes=1)
+    assert (warped[..., 1] == warped[..., 1].round()).all()
+    assert not (warped[..., 0] == warped[..., 0].round()).all()
+
+
+def test_auto_augments_numbers_by_warping_and_codes_by_hiding(monkeypatch):
+    seen = []
+    for name in ("augment", "hide_codes"):
+        function = getattr(net_module, name)
+
+        def recorded(*args, function=function, name=name, **kwargs):
+            seen.append(name)
+            return function(*args, **kwargs)
+
+        monkeypatch.setattr(net_module, name, recorded)
+    X, y = bumps(20)
+    codes = np.where(X[:, :, 0] > 0, "up", "down")
+    for form, value, expected in (
+        (X, "auto", {"augment"}),
+        (codes, "auto", {"hide_codes"}),
+        (codes, True, {"augment"}),
+        (codes, False, set()),
+    ):
+        seen.clear()
+        small(augment=value, max_epochs=1).fit(form, y)
+        assert set(seen) == expected

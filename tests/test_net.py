@@ -297,7 +297,7 @@ def train_on_codes(x, n_categories, **params):
     )
     clf = small(augment=False, max_epochs=2, weight_decay=0.5, **params)
     net = build_net(
-        network_params(clf, data, 2, 0), training_params(clf, len(x)),
+        network_params(clf, data, 2, 0), training_params(clf, data),
         train=data, scaler=scaler, seed=0, classes=np.arange(2), device="cpu",
     )  # fmt: skip
     initial = {name: value.clone() for name, value in net.module_.state_dict().items()}

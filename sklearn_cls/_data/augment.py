@@ -1,4 +1,4 @@
-"""Augmentation of training batches: time warping and CutMix along time.
+"""Augmentation of training batches: time warping and CutMix along time, and random unknown codes.
 
 Shapes: B sequences, T steps, F features, K classes.
 
@@ -20,18 +20,22 @@ TIME_WARP_STD = 0.2  # standard deviation of the logarithm of the speed
 TIME_WARP_ANCHORS = 5  # random speeds per sequence; the speed is interpolated between them
 CUTMIX_PROBABILITY = 0.5
 MAX_CUT_FRACTION = 0.5  # largest fraction of a sequence that CutMix replaces
+UNKNOWN_FRACTION = 0.1  # of the codes of a feature that become unknown
+# Of a feature with more categories, each code is rare, and the only one of its kind in a sequence.
+MAX_UNKNOWN_CATEGORIES = 256
 
 
-def augment(inputs, y, generator, *, n_classes, use_cutmix=True):
+def augment(inputs, y, generator, *, n_classes, n_codes=0, use_cutmix=True):
     """Return the inputs of a batch with time warping and, if `use_cutmix`, CutMix applied.
 
-    CutMix adds "target" (B, K), soft labels that sum to 1, and mixes "sample_weight" (B,).
+    CutMix adds "target" (B, K), soft labels that sum to 1, and mixes "sample_weight" (B,). The last
+    `n_codes` features are codes, which are not interpolated.
     """
     x, is_padding = inputs["x"], inputs["is_padding"]
     lengths = torch.full((len(x),), x.shape[1], device=x.device)
     if is_padding is not None:
         lengths = lengths - is_padding.sum(1)
-    x = time_warp(x, lengths, generator)
+    x = time_warp(x, lengths, generator, n_codes)
     if not use_cutmix:
         return {**inputs, "x": x}
     x, permutation, replaced = cutmix(x, lengths, generator)
@@ -39,7 +43,24 @@ def augment(inputs, y, generator, *, n_classes, use_cutmix=True):
     return {**inputs, "x": x, "target": target, "sample_weight": weight}
 
 
-def time_warp(x, lengths, generator):
+def hide_codes(inputs, y, generator, *, can_be_hidden):
+    """Return the inputs of a batch in which some codes, drawn at random, are unknown.
+
+    So the network learns a vector for codes that were not seen in `fit`, and does not rely on
+    single codes of a motif. `can_be_hidden` (F,) says for which features.
+    """
+    x = inputs["x"]
+    is_hidden = torch.rand(x.shape, device=x.device, generator=generator) < UNKNOWN_FRACTION
+    return {**inputs, "x": x.masked_fill(is_hidden & can_be_hidden & ~x.isnan(), 0.0)}
+
+
+def can_hide_codes(n_numbers, n_categories):
+    """Return for which features (F,), numbers followed by codes, `hide_codes` hides codes."""
+    can_be_hidden = [False] * n_numbers + [n <= MAX_UNKNOWN_CATEGORIES for n in n_categories]
+    return torch.tensor(can_be_hidden)
+
+
+def time_warp(x, lengths, generator, n_codes=0):
     """Replay x (B, T, F) at a varying speed, from the first to the last step of each sequence."""
     step = torch.arange(x.shape[1], device=x.device)  # (T,)
     last = lengths.unsqueeze(1) - 1  # (B, 1)
@@ -59,9 +80,11 @@ def time_warp(x, lengths, generator):
     fraction = (time - before).unsqueeze(-1)
     warped = x_before.lerp(x_after, fraction)
     # A missing value cannot be interpolated. The nearer step is copied, whether it is missing or
-    # not, so that the fraction of missing values stays the same.
+    # not, so that the fraction of missing values stays the same. So are codes.
     nearest = torch.where(fraction < 0.5, x_before, x_after)
     warped = torch.where(warped.isnan(), nearest, warped)
+    if n_codes:
+        warped[..., -n_codes:] = nearest[..., -n_codes:]
     return torch.where((step > last).unsqueeze(-1), x, warped)
 
 

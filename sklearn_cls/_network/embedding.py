@@ -63,7 +63,8 @@ class Embedding(nn.Module):
         super().__init__()
         self.d_model, self.patch_size, self.positions = d_model, patch_size, positions
         self.has_missing, self.use_instance_norm = has_missing, use_instance_norm
-        self.n_numbers = n_features - len(n_categories)
+        self.n_codes = len(n_categories)
+        self.n_numbers = n_features - self.n_codes
         n_inputs = (1 + has_missing + use_instance_norm) * self.n_numbers
         self.codes = CodeEmbedding(n_categories) if n_categories else None
         if n_categories:

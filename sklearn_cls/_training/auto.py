@@ -82,6 +82,14 @@ def auto_lr(batch_size, d_model):
     return AUTO_LR * math.sqrt(min(batch_size, 128) / 16) * min(1, 64 / d_model)
 
 
+def auto_augment(n_categories):
+    """Return how sequences are augmented; `n_categories` are those of their code features.
+
+    Time warping and CutMix change the distances between codes, and cut motifs.
+    """
+    return "codes" if n_categories else True
+
+
 def auto_n_threads(module, device, n_jobs, n_steps):
     """Return the number of threads for batches of `n_steps` steps in total; one on a GPU."""
     if torch.device(device).type != "cpu":
@@ -129,8 +137,12 @@ def network_params(params, data, n_classes, seed, warm_start_net=None):
     }
 
 
-def training_params(params, n_sequences, *, one_epoch=False):
-    """Return the parameters of `Net` for a whole fit, or for one epoch at a constant `lr`."""
+def training_params(params, train, *, one_epoch=False):
+    """Return the parameters of `Net` for a whole fit, or for one epoch at a constant `lr`.
+
+    `train` are the training sequences, a `SequenceDataset`.
+    """
+    n_sequences = len(train)
     batch_size = to_python_int(params.batch_size)
     if batch_size == "auto":
         batch_size = auto_batch_size(n_sequences)
@@ -138,6 +150,7 @@ def training_params(params, n_sequences, *, one_epoch=False):
     max_epochs = 1 if one_epoch else to_python_int(params.max_epochs)
     if max_epochs == "auto":
         max_epochs = auto_max_epochs(n_sequences, batch_size)
+    is_auto = isinstance(params.augment, str)
     return {
         "batch_size": batch_size,
         "max_epochs": max_epochs,
@@ -146,7 +159,7 @@ def training_params(params, n_sequences, *, one_epoch=False):
         "lr": auto_lr(batch_size, params.d_model) if params.lr == "auto" else params.lr,
         "weight_decay": params.weight_decay,
         "criterion__label_smoothing": params.label_smoothing,
-        "augment": params.augment,
+        "augment": auto_augment(train.sequences.n_categories) if is_auto else params.augment,
         "precision": params.precision,
     }
 

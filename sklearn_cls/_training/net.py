@@ -16,7 +16,7 @@ from skorch.helper import predefined_split
 from skorch.utils import TeeGenerator
 from torch import nn
 
-from sklearn_cls._data.augment import augment
+from sklearn_cls._data.augment import augment, can_hide_codes, hide_codes
 from sklearn_cls._data.batches import (
     STEPS_PER_BATCH,
     Batches,
@@ -62,8 +62,8 @@ class Net(NeuralNetClassifier):
         Seed of initial weights, dropout, [CLS] token, batch order and augmentation.
     precision : {"auto", "float32", "bfloat16"}
         Autocast of the forward pass.
-    augment : bool
-        Whether training batches are augmented by time warping and CutMix.
+    augment : bool or "codes"
+        Whether training batches are augmented by time warping and CutMix; "codes" hides some codes.
     weight_decay : float
         Weight decay; see `optimizer.adamw` for the parameters that it applies to.
     warmup_fraction : float or None
@@ -308,12 +308,19 @@ def shuffling(net):
     device = torch.device(net.device)
     # The seeds of dropout and of the [CLS] token are `seed` and `seed + 1`.
     generator = torch.Generator(device).manual_seed(net.seed + 2)
-    augmentation = partial(
-        augment,
-        n_classes=net.module_.head.out_features,
-        # A segment of much larger scale would make the rest of a sequence look constant.
-        use_cutmix=not net.module_.embedding.use_instance_norm,
-    )
+    embedding = net.module_.embedding
+    if net.augment == "codes":
+        n_categories = net.get_params_for("module")["n_categories"]
+        can_be_hidden = can_hide_codes(embedding.n_numbers, n_categories).to(device)
+        augmentation = partial(hide_codes, can_be_hidden=can_be_hidden)
+    else:
+        augmentation = partial(
+            augment,
+            n_classes=net.module_.head.out_features,
+            n_codes=embedding.n_codes,
+            # A segment of much larger scale would make the rest of a sequence look constant.
+            use_cutmix=not embedding.use_instance_norm,
+        )
     augmentation = GraphedFunction(augmentation, device, [generator])
     return {"rng": rng, "augmentation": augmentation, "generator": generator}
 
