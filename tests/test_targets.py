@@ -1,5 +1,7 @@
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 
 from sklearn_cls._data.batches import SequenceDataset
@@ -55,6 +57,76 @@ def test_codes_are_indices_of_the_sorted_labels(labels):
     assert data.indices.tolist() == [0, 1, 2, 3]
 
 
+TEXT = ["b", "a", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind"),
+    [
+        (pd.Series([1, 0, 1, 0], dtype="Int64"), "i"),
+        (pd.Series([1, 0, 1, 0], dtype="category"), "i"),
+        (np.array([1, 0, 1, 0], dtype=object), "i"),
+        (pl.Series([1, 0, 1, 0]), "i"),
+        (pa.array([1, 0, 1, 0]), "i"),
+        (pd.Series([True, False, True, False], dtype="boolean"), "b"),
+        (np.array([True, False, True, False], dtype=object), "b"),
+        (pd.Series(TEXT, dtype="string"), "O"),
+        (pd.Series(TEXT, dtype="category"), "O"),
+        (pl.Series(TEXT, dtype=pl.Categorical), "O"),
+        (pa.array(TEXT).dictionary_encode(), "O"),
+        (TEXT, "U"),
+    ],
+)
+def test_labels_keep_their_kind(labels, kind):
+    classes, data = check(labels)
+    assert classes.dtype.kind == kind
+    assert classes.tolist() == np.unique(np.asarray(labels)).tolist()
+    assert data.y.tolist() == [1, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["a", None, "b", "a"],
+        ["a", np.nan, "b", "a"],
+        [0, np.nan, 1, 0],
+        np.array([0, None, 1, 0], dtype=object),
+        pd.Series(["a", pd.NA, "b", "a"], dtype="string"),
+        pd.Series(["a", None, "b", "a"], dtype="category"),
+        pd.Series([0, None, 1, 0], dtype="Int64"),
+        pd.Series([True, None, False, True], dtype="boolean"),
+        pd.Series(pd.to_datetime(["2020", None, "2021", "2020"])),
+        pl.Series(["a", None, "b", "a"]),
+        pl.Series([0, None, 1, 0]),
+        pa.array(["a", None, "b", "a"]),
+        pa.array([0, None, 1, 0]),
+    ],
+)
+def test_a_missing_label_of_any_kind_is_refused_by_its_index(labels):
+    with pytest.raises(ValueError, match=r"^y contains NaN .*: y\[1\] is missing .*Remove these"):
+        check(labels)
+    with pytest.raises(ValueError, match=r"y\[0\] is missing \(None\), as are 2 others"):
+        check([None, "a", None, None])
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.eye(2)[[0, 1, 0, 1]], r"got an array of shape \(4, 2\) .*pass y\.argmax\(axis=1\)"),
+        (["a", 1, "b", 2], r"of type int, str, such as 'b' and 2; .*y\.astype\(str\)"),
+        (pd.cut(pd.Series([1, 2, 3, 4]), 2), r"of type Interval.*y\.astype\(str\)"),
+    ],
+)
+def test_errors_about_labels_say_how_to_convert_them(labels, message):
+    with pytest.raises(ValueError, match=message):
+        check(labels)
+
+
+def test_minus_one_is_a_class():
+    classes, data = check([-1, 1, -1, 1])
+    assert (classes.tolist(), data.y.tolist()) == ([-1, 1], [0, 1, 0, 1])
+
+
 def test_booleans_and_columns_are_labels():
     assert check([True, False])[0].tolist() == [False, True]
     with pytest.warns(UserWarning, match="column-vector y was passed"):
@@ -76,7 +148,7 @@ def test_many_unique_classes_give_a_warning_for_y_only():
         ([[0, 1], [1, 0]], ValueError, "1d array"),
         ([b"a", b"b"], TypeError, "bytes is not supported"),
         (np.ma.masked_equal([0, 1], 1), ValueError, "masked arrays are not supported; fill"),
-        ([None, "b"], ValueError, "Unknown label type"),
+        ([None, "b"], ValueError, r"\[0\] is missing \(None\)"),
     ],
     ids=str,
 )
@@ -107,7 +179,7 @@ def test_labels_that_are_not_in_the_given_classes_raise():
         check([0, 5, 0], classes=[0, 1])
     with pytest.raises(ValueError, match=r"y has classes \['0', '1'\], but .* are \[0, 1\]"):
         check(["0", "1"], classes=[0, 1])
-    with pytest.raises(ValueError, match="Input classes contains NaN"):
+    with pytest.raises(ValueError, match=r"classes\[1\] is missing"):
         check([0, 1], classes=[0, np.nan])
     with pytest.raises(ValueError, match=r"^y: Unknown label type"):
         check([0, 0.5], classes=[0, 1])

@@ -48,8 +48,8 @@ class Column:
 
     @property
     def holds_numbers(self):
-        """Whether all codes are numbers or booleans."""
-        return all(isinstance(code, Real) for code in self.codes)
+        """Whether all codes are numbers or booleans; True for other columns, too."""
+        return self.codes is None or all(isinstance(code, Real) for code in self.codes)
 
     def as_numbers(self):
         """Return a code column whose codes are numbers as a column of numbers."""

@@ -313,6 +313,11 @@ def _from_2d_frame(frame, names, series, contents):
     ]
     if not codes:
         return frame
+    by_name = dict(zip(names, series, strict=True))
+    if len(codes) < len(names) and all(
+        column_from_series(by_name[n], f"column {n!r} of X").holds_numbers for n in codes
+    ):
+        return frame
     if len(codes) < len(names):
         other = next(n for n in names if n not in codes)
         raise ValueError(

@@ -6,7 +6,7 @@ Shapes: n sequences, K classes.
 """
 
 import sys
-from numbers import Real
+from numbers import Integral, Real
 from reprlib import Repr
 
 import numpy as np
@@ -15,6 +15,7 @@ from sklearn.utils.validation import assert_all_finite, check_consistent_length,
 
 from sklearn_cls._compat import check_sample_weight
 from sklearn_cls._data.batches import SequenceDataset
+from sklearn_cls._data.columns import as_objects, is_missing_value
 from sklearn_cls._data.sequences import FLOAT32
 from sklearn_cls._data.validation import errors_name_argument, reject_masked
 from sklearn_cls._data.warning_filters import FILTERS_LOCK
@@ -60,12 +61,58 @@ def check_labels(labels, name):
     """Return class labels as a 1-D array."""
     with errors_name_argument(name), FILTERS_LOCK:
         reject_masked(labels)
-        labels = column_or_1d(labels, warn=True)
+        labels = column_or_1d(_as_array(labels, name), warn=True)
         assert_all_finite(labels, input_name=name)
         # `classes` lists each class once. scikit-learn warns that so many unique values look like
         # regression targets, so every label is passed twice.
         check_classification_targets(labels if name == "y" else np.repeat(labels, 2))
     return labels
+
+
+def _as_array(labels, name):
+    """Return labels as an array of their own kind, after checking that none is missing."""
+    array = np.asarray(labels)
+    if isinstance(labels, list | tuple) and array.ndim == 1 and array.dtype.kind in "OUS":
+        objects = as_objects(labels)  # NumPy converts a missing label among text to text.
+    elif array.ndim == 2 and array.shape[1] > 1:
+        raise ValueError(
+            f"{name} should be a 1d array, got an array of shape {array.shape} instead; if it is "
+            f"one-hot encoded, pass {name}.argmax(axis=1)."
+        )
+    elif array.dtype.kind == "O":
+        objects = array
+    else:
+        if array.dtype.kind in "fmM":
+            is_missing = np.isnan(array) if array.dtype.kind == "f" else np.isnat(array)
+            _reject_missing(array, is_missing, name)
+        return array
+    flat = objects.reshape(-1)
+    _reject_missing(flat, np.array([is_missing_value(label) for label in flat], dtype=bool), name)
+    types = {type(label) for label in flat}
+    if types and all(issubclass(t, bool | np.bool_) for t in types):
+        return objects.astype(bool)
+    if types and all(issubclass(t, Integral) and not issubclass(t, bool) for t in types):
+        return np.array(objects.tolist())  # int64, or object if a label is too large
+    kinds = {"text" if issubclass(t, str) else t.__name__ for t in types}
+    if len(kinds) > 1 or not all(issubclass(t, str | bytes | float) for t in types):
+        examples = {type(label): label for label in flat}.values()
+        raise ValueError(
+            f"{name} has labels of type {', '.join(sorted(t.__name__ for t in types))}, such as "
+            f"{' and '.join(repr(label) for label in list(examples)[:2])}; convert them to text: "
+            f"{name}.astype(str)."
+        )
+    return array
+
+
+def _reject_missing(labels, is_missing, name):
+    """Raise an error if labels are missing."""
+    if is_missing.any():
+        i, n = int(is_missing.argmax()), int(is_missing.sum())
+        others = f", as are {n - 1} others" if n > 1 else ""
+        raise ValueError(
+            f"{name} contains NaN or another missing value: {name}[{i}] is missing "
+            f"({labels.tolist()[i]!r}){others}. Remove these labels and their sequences."
+        )
 
 
 def check_same_classes(classes, known):

@@ -48,7 +48,8 @@ def check_sequences(
         reject_other_containers(X)
         if isinstance(X, list | tuple) and len(X) == 0:
             raise ValueError("X is empty: 0 sample(s), and at least one sequence is required.")
-        read = read_table(X)
+        with FILTERS_LOCK:  # Libraries of data frames may change the filters.
+            read = read_table(X)
         if isinstance(read, Table):
             seen = _features_of_table(X, read, estimator, features, categorical_features)
             sequences = encode_table(read, seen)
