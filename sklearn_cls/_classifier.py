@@ -394,7 +394,9 @@ class CLSTransformerClassifier(
 
         previous = self._fitted if self.warm_start else None
         warm_start_net = getattr(previous, "net", None)
-        device, callbacks, sklearn_callbacks = self._check_params(warm_start_net)
+        device, callbacks, sklearn_callbacks = self._check_params(
+            warm_start_net, has_validation=self.early_stopping
+        )
         data, classes, features = self._check_data(X, y, sample_weight, previous)
         checkpoint = open_checkpoint(checkpoint, self, data, classes, device, warm_start_net)
         with torch_settings(), EpochBar() as bar, checkpoint:
@@ -469,7 +471,7 @@ class CLSTransformerClassifier(
         previous = self._fitted
         warm_start_net = getattr(previous, "net", None)
         with torch_settings():
-            device, callbacks, _ = self._check_params(warm_start_net)
+            device, callbacks, _ = self._check_params(warm_start_net, has_validation=False)
             if self.class_weight == "balanced":
                 raise ValueError(
                     "class_weight='balanced' needs the frequencies of all classes, which "
@@ -528,6 +530,24 @@ class CLSTransformerClassifier(
         """
         model = self._fitted_model()
         return self._predict(model, X, model.probabilities)
+
+    def predict_log_proba(self, X):
+        """Return the logarithm of the probability of each class for each sequence.
+
+        It is finite, also where the probability is too small for float32.
+
+        Parameters
+        ----------
+        X : array-like or list of arrays
+            Sequences as in `predict`.
+
+        Returns
+        -------
+        log_probabilities : ndarray of shape (n_sequences, n_classes), float32
+            Logarithms in the order of `classes_`.
+        """
+        model = self._fitted_model()
+        return self._predict(model, X, model.log_probabilities)
 
     def score(self, X, y, sample_weight=None):
         """Return the accuracy of `predict`.
@@ -696,12 +716,13 @@ class CLSTransformerClassifier(
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 
-    def _check_params(self, warm_start_net):
+    def _check_params(self, warm_start_net, *, has_validation):
         """Check parameters; return the device, and skorch and scikit-learn callbacks."""
         from sklearn_cls._training.callbacks import check_callbacks
 
         check_consistency(self, warm_start_net)
-        return str(resolve_device(self.device)), *check_callbacks(self.callbacks)
+        callbacks = check_callbacks(self.callbacks, has_validation=has_validation)
+        return str(resolve_device(self.device)), *callbacks
 
     def _check_data(self, X, y, sample_weight, previous, classes=None, *, is_part=False):
         """Check X, y and the weights; return the dataset, the classes and the features."""

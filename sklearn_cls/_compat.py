@@ -5,6 +5,7 @@ of `sklearn.callback`.
 """
 
 import functools
+import sys
 
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils._optional_dependencies import check_matplotlib_support
@@ -84,6 +85,22 @@ else:
             estimator.set_callbacks(*registered)
 
 
+CROSS_VALIDATION = ("_fit_and_score", "_fit_and_predict")  # functions that fit to one split
+
+
+def is_in_cross_validation():
+    """Return whether the caller is fitted by a search or a cross-validation of scikit-learn.
+
+    These pass the same arguments to all of their fits, and do not tell them that there are others.
+    """
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name in CROSS_VALIDATION:
+            return frame.f_globals.get("__name__", "").startswith("sklearn.model_selection.")
+        frame = frame.f_back
+    return False
+
+
 __all__ = [
     "CallbackSupportMixin",
     "FitCallback",
@@ -95,6 +112,7 @@ __all__ = [
     "fit_context",
     "get_feature_names",
     "init_callback_context",
+    "is_in_cross_validation",
     "validate_parameter_constraints",
     "with_callbacks",
 ]

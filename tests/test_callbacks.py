@@ -19,6 +19,31 @@ needs_sklearn_callbacks = pytest.mark.skipif(
 )
 
 
+@pytest.mark.parametrize(
+    ("callback", "why"),
+    [
+        (skorch_callbacks.EarlyStopping(), "EarlyStopping, which monitors 'valid_loss'"),
+        (skorch_callbacks.EarlyStopping, "EarlyStopping, which monitors 'valid_loss'"),
+        (("stop", skorch_callbacks.EarlyStopping(monitor="valid_accuracy")), "'valid_accuracy'"),
+        (skorch_callbacks.Checkpoint(), "Checkpoint, which monitors 'valid_loss_best'"),
+        (
+            skorch_callbacks.LRScheduler("ReduceLROnPlateau", monitor="valid_loss"),
+            "LRScheduler, which monitors 'valid_loss'",
+        ),
+        (skorch_callbacks.EpochScoring("accuracy"), "EpochScoring, which scores the validation"),
+        (skorch_callbacks.BatchScoring("accuracy"), "BatchScoring, which scores the validation"),
+    ],
+)
+def test_callbacks_that_need_a_validation_set_are_refused_without_one(data, callback, why):
+    clf = small(callbacks=[callback])
+    message = f"callbacks has .*{why}.*Set early_stopping=True"
+    with pytest.raises(ValueError, match=message):
+        clf.fit(*data)
+    with pytest.raises(ValueError, match=message):
+        clf.partial_fit(*data)
+    assert not hasattr(clf, "net_")
+
+
 def test_skorch_callbacks_are_called_during_training(data, tmp_path, capsys):
     epochs = []
     scoring = skorch_callbacks.EpochScoring("accuracy", name="acc", lower_is_better=False)

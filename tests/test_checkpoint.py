@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn import config_context
+from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_validate
 from skorch.callbacks import Callback, LRScheduler
 from torch.optim.lr_scheduler import StepLR
 
@@ -360,6 +361,20 @@ def test_a_missing_folder_raises_before_training(data, tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         clf.fit(*data, checkpoint=tmp_path / "nowhere" / "checkpoint")
     assert not hasattr(clf, "net_")
+
+
+@pytest.mark.filterwarnings("ignore:Scoring failed")
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_checkpoint_of_all_fits_of_a_search_is_refused(data, path, n_jobs):
+    search = GridSearchCV(small(), {"depth": [1, 2]}, cv=2, n_jobs=n_jobs)
+    with pytest.raises(ValueError, match=r"All the 4 fits failed(.|\n)*a search or a cross-valid"):
+        search.fit(*data, checkpoint=path)
+    for function in (cross_validate, cross_val_predict):
+        with pytest.raises(ValueError, match="the file of one fit, but a search"):
+            function(small(), *data, cv=2, params={"checkpoint": path})
+    assert not path.exists()
+    search.set_params(refit=False).fit(*data)
+    assert small(**search.best_params_).fit(*data, checkpoint=path).n_iter_ > 1
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX permissions")

@@ -242,6 +242,16 @@ def test_a_fitted_estimator_keeps_neither_data_nor_callbacks_nor_the_optimizer(d
 # Random numbers and threads
 
 
+def test_logarithms_of_probabilities_are_finite_where_the_probabilities_are_0(data):
+    X, y = data
+    clf = small(label_smoothing=0, max_epochs=20).fit(X, y)
+    assert np.allclose(np.exp(clf.predict_log_proba(X)), clf.predict_proba(X), atol=1e-6)
+    with torch.no_grad():
+        clf.module_.head.weight *= 1e4
+    assert (clf.predict_proba(X) == 0).any()
+    assert np.isfinite(clf.predict_log_proba(X)).all()
+
+
 def test_probabilities_depend_on_random_state_only(data):
     probabilities = []
     for random_state in (3, 3, 4):

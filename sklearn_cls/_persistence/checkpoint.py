@@ -14,6 +14,7 @@ from dataclasses import astuple
 import numpy as np
 import torch
 
+from sklearn_cls._compat import is_in_cross_validation
 from sklearn_cls._data.scaler import exact_parts
 from sklearn_cls._persistence.checkpoint_file import CheckpointFile, storable_items, to_storable
 from sklearn_cls._persistence.files import FileError, check_path, resolve_links
@@ -164,6 +165,12 @@ def open_checkpoint(path, estimator, data, classes, device, warm_start_net):
     """Return the checkpoint of a fit of `estimator` to the dataset `data`."""
     if path is None:
         return Checkpoint()
+    if is_in_cross_validation():
+        raise ValueError(
+            f"checkpoint={path!r} is the file of one fit, but a search or a cross-validation fits "
+            "many times. Call it without checkpoint (and with refit=False), then fit the best "
+            "estimator with checkpoint."
+        )
     # The path is resolved now, because a callback may change the working directory.
     folder, name = os.path.split(resolve_links(check_path(path, "checkpoint")))
     path = os.path.join(os.path.realpath(folder or ".", strict=True), name)

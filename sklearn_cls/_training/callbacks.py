@@ -2,7 +2,7 @@
 
 from copy import copy
 
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import BatchScoring, Callback, EarlyStopping, EpochScoring
 from skorch.utils import noop
 from tqdm.auto import tqdm
 
@@ -93,8 +93,11 @@ def early_stopping(n_iter_no_change):
     )
 
 
-def check_callbacks(callbacks):
-    """Return the user's callbacks as two lists: those of skorch and those of scikit-learn."""
+def check_callbacks(callbacks, *, has_validation):
+    """Return the user's callbacks as two lists: those of skorch and those of scikit-learn.
+
+    `has_validation` says whether a validation set is evaluated in every epoch.
+    """
     skorch_callbacks, sklearn_callbacks = [], []
     for item in callbacks or []:
         callback = item[1] if isinstance(item, tuple) and len(item) == 2 else item
@@ -116,7 +119,32 @@ def check_callbacks(callbacks):
                 f"callbacks must have unique names other than {RESERVED_NAMES}, got {name!r}; "
                 "choose another name."
             )
+    if not has_validation:
+        for item in skorch_callbacks:
+            _check_needs_no_validation(item[1] if isinstance(item, tuple) else item)
     return skorch_callbacks, sklearn_callbacks
+
+
+def _check_needs_no_validation(callback):
+    """Raise ValueError if a skorch callback reads what only a validation set provides."""
+    name = callback.__name__ if isinstance(callback, type) else type(callback).__name__
+    if isinstance(callback, type):
+        try:
+            callback = callback()
+        except TypeError:  # skorch raises its own error
+            return
+    monitor = getattr(callback, "monitor", None)
+    if isinstance(monitor, str) and monitor.startswith("valid_"):
+        why = f"monitors {monitor!r}"
+    elif isinstance(callback, EpochScoring | BatchScoring) and not callback.on_train:
+        why = "scores the validation set (on_train=False)"
+    else:
+        return
+    raise ValueError(
+        f"callbacks has {name}, which {why}, but there is no validation set. Set "
+        "early_stopping=True, which holds one out and stops training by itself; or monitor the "
+        "training set: monitor='train_loss', on_train=True."
+    )
 
 
 def strip_callbacks(callbacks):

@@ -54,6 +54,10 @@ class FittedModel:
         """Return the probabilities of the classes for a padded batch, (B, K)."""
         return self.module(**batch).float().softmax(-1)
 
+    def log_probabilities(self, **batch):
+        """Return the logarithms of the probabilities for a padded batch, (B, K)."""
+        return self.module(**batch).float().log_softmax(-1)
+
     def class_codes(self, **batch):
         """Return the most probable class of each sequence of a padded batch, (B, 1), or NaN.
 
