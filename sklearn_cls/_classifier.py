@@ -24,7 +24,12 @@ from sklearn_cls._compat import (
     with_callbacks,
 )
 from sklearn_cls._data.scaler import fit_scaler
-from sklearn_cls._data.targets import check_same_classes, check_targets, stratified_split
+from sklearn_cls._data.targets import (
+    check_labels,
+    check_same_classes,
+    check_targets,
+    stratified_split,
+)
 from sklearn_cls._data.validation import check_sequences
 from sklearn_cls._data.warning_filters import FILTERS_LOCK
 from sklearn_cls._network.cls_token import CLS_STRATEGIES
@@ -570,7 +575,7 @@ class CLSTransformerClassifier(
         """
         from sklearn.metrics import accuracy_score
 
-        y_pred = self.predict(X)
+        y_pred, y = self.predict(X), check_labels(y, "y")
         with FILTERS_LOCK:
             return accuracy_score(y, y_pred, sample_weight=sample_weight)
 

@@ -47,6 +47,15 @@ def test_every_real_dtype_becomes_float32(dtype):
         assert np.array_equal(padded(form), X)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn, torch.half, torch.int32])
+def test_tensors_of_every_dtype_become_float32(dtype):
+    X = RNG.integers(0, 2, size=(4, 5, 3))
+    tensor = torch.from_numpy(X).to(dtype)
+    for form in (tensor, list(tensor)):
+        assert np.array_equal(padded(form), X)
+    assert np.array_equal(padded(torch.from_numpy(X).float().requires_grad_()), X)
+
+
 def test_a_2d_array_holds_univariate_sequences():
     X = RNG.normal(size=(4, 5)).astype(np.float32)
     for form in (X, X.tolist(), pd.DataFrame(X), pl.DataFrame(X)):
@@ -305,9 +314,14 @@ def with_value(value, shape=(4, 5, 2)):
         ),
         ([np.zeros(2), np.full(2, np.nan)], ValueError, r"X\[1\] has no steps .*all of its values"),
         (
-            [np.zeros((3, 2)), np.zeros((3, 4))],
+            [np.zeros((3, 2)), np.zeros((2, 4))],
             ValueError,
             r"X\[1\] has 4 features, but X\[0\] has 2",
+        ),
+        (
+            [np.zeros((2, 3)), np.zeros((2, 4))],
+            ValueError,
+            r"X\[1\] has shape \(2, 4\), .*from_channels_first\(X\)",
         ),
         (with_value(np.inf), ValueError, r"X\[2\] contains infinity"),
         (list(with_value(-np.inf)), ValueError, r"X\[2\] contains infinity"),
@@ -355,8 +369,7 @@ class OutOfMemory:
         ([[10**400], [1.0, 2.0]] * 2, ValueError),
         (NoArray(), ValueError),
         ([NoArray()] * 4, ValueError),
-        (torch.ones(4, 2, requires_grad=True), ValueError),
-        (torch.ones(4, 2, dtype=torch.bfloat16), TypeError),
+        (torch.eye(4).to_sparse(), TypeError),
         (3.0, ValueError),
     ],
     ids=lambda value: type(value).__name__,

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Set
 from contextlib import contextmanager
 
 import numpy as np
+import torch
 from sklearn.utils.validation import check_array
 
 from sklearn_cls._data.encoding import encode_array, encode_table, learn_array, learn_table
@@ -31,6 +32,8 @@ from sklearn_cls._data.sequences import (
 from sklearn_cls._data.tables import Table, is_frame, library_of, read_table
 from sklearn_cls._data.warning_filters import FILTERS_LOCK
 
+NUMPY_FLOATS = {torch.float16, torch.float32, torch.float64}
+
 
 def check_sequences(
     X, estimator, features=None, max_length=None, categorical_features="from_dtype"
@@ -46,6 +49,7 @@ def check_sequences(
     with errors_name_argument("X"), np.errstate(all="ignore"):
         reject_masked(X)
         reject_other_containers(X)
+        X = as_numpy(X)
         if isinstance(X, list | tuple) and len(X) == 0:
             raise ValueError("X is empty: 0 sample(s), and at least one sequence is required.")
         with FILTERS_LOCK:  # Libraries of data frames may change the filters.
@@ -130,6 +134,14 @@ def reject_other_containers(X):
         )
     if name == "TensorDataset":
         raise TypeError("X is a TensorDataset; pass its tensors: fit(dataset.tensors[0], y).")
+
+
+def as_numpy(x):
+    """Return a tensor as an array, of float32 if NumPy lacks its dtype; anything else as it is."""
+    if not isinstance(x, torch.Tensor):
+        return x
+    x = x.detach().cpu()
+    return (x.float() if x.dtype.is_floating_point and x.dtype not in NUMPY_FLOATS else x).numpy()
 
 
 @contextmanager
@@ -286,6 +298,11 @@ def _from_list(X):
     for i, x in enumerate(X):
         x, x_has_gaps = _from_list_item(x, i)
         if values and x.shape[1] != values[0].shape[1]:
+            if len({len(x) for x in X}) == 1:
+                raise ValueError(
+                    f"X[{i}] has shape {x.shape}, but X[0] has {values[0].shape}: if the features "
+                    "come first, pass sklearn_cls.datasets.from_channels_first(X)."
+                )
             raise ValueError(
                 f"X[{i}] has {x.shape[1]} features, but X[0] has {values[0].shape[1]}; every "
                 "sequence must have shape (steps, features), with the same number of features."
@@ -317,6 +334,7 @@ def _from_list_item(x, i):
 def _as_array(x, name):
     """Return an item of a list as an array of real numbers, without a copy if it is one."""
     reject_masked(x)
+    x = as_numpy(x)
     is_frame = hasattr(type(x), "dtypes")  # or a pandas Series
     x = x if is_frame else np.asarray(x)
     if is_frame or x.dtype == object:  # These may hold missing values other than NaN.

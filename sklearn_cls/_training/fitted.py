@@ -105,7 +105,25 @@ class FittedAttributesMixin:
 
     _fitted = None  # the FittedModel, once there is one
 
-    get_feature_names_out = on_copy(ClassNamePrefixFeaturesOutMixin.get_feature_names_out)
+    @on_copy
+    def get_feature_names_out(self, input_features=None):
+        """Return the names of the outputs of `transform`.
+
+        Parameters
+        ----------
+        input_features : array-like of str, default=None
+            Only used to check that a 2-D X had as many columns. Other forms of X may be a single
+            column, such as one that a `ColumnTransformer` selects.
+
+        Returns
+        -------
+        names : ndarray of str
+            The name of the class in lower case, followed by the number of the output.
+        """
+        if not self._fitted_model().features.fitted_on_2d:
+            input_features = None
+        return ClassNamePrefixFeaturesOutMixin.get_feature_names_out(self, input_features)
+
     _repr_html_ = property(on_copy(BaseEstimator._repr_html_.fget))
     _repr_mimebundle_ = on_copy(BaseEstimator._repr_mimebundle_)
 
