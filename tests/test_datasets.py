@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sklearn_cls import datasets
+from sklearn_cls.datasets.examples import RULES
 from tests.helpers import small
 
 HEADER = "# a comment\n@problemName Made\n@timeStamps false\n@classLabel true a b\n\n@data\n"
@@ -158,7 +159,7 @@ def test_array_and_list_with_channels_first_give_the_same_predictions(fitted, da
         np.testing.assert_allclose(probabilities, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("rule", datasets.RULES)
+@pytest.mark.parametrize("rule", RULES)
 def test_generated_sequences_have_four_classes_and_are_repeatable(rule):
     X, y = datasets.make_sequences(rule, 400, n_steps=12, random_state=0)
     assert X.shape[:2] == (400, 12)

@@ -423,6 +423,61 @@ def test_inconsistent_files_raise_with_the_path_and_the_reason(change, message, 
     assert str(path) in str(error.value)
 
 
+@pytest.fixture(scope="module")
+def codes_file(tmp_path_factory):
+    """Return the path of a model of numbers, a clock, text and integer codes."""
+    n = 12
+    X = pd.DataFrame(
+        {
+            "when": [pd.date_range("2024", periods=4, freq="h")] * n,
+            "value": [np.arange(4.0) * i for i in range(n)],
+            "event": [["a", "b", None, "c"]] * n,
+            "count": [[1, 2, 3, i] for i in range(n)],
+        }
+    )
+    clf = small(max_epochs=2, categorical_features=["event", "count"]).fit(X, [0, 1] * 6)
+    path = tmp_path_factory.mktemp("codes") / "model"
+    clf.save(path)
+    loaded = CLSTransformerClassifier.load(path)
+    assert loaded.categorical_features == ["event", "count"]
+    assert np.array_equal(loaded.predict_proba(X), clf.predict_proba(X))
+    unseen = X.assign(event=[["z", "a"]] * n, count=[[100, 1]] * n, value=[[1.0, 2]] * n)
+    unseen["when"] = [pd.date_range("2024", periods=2)] * n
+    assert np.array_equal(loaded.predict_proba(unseen), clf.predict_proba(unseen))
+    return path
+
+
+WRONG_CODES = {
+    "an unknown kind": (set_in("kinds", value=["clock", "number", "code", "word"]), "not those of"),
+    "two clocks": (set_in("kinds", value=["clock", "clock", "code", "code"]), "not those of"),
+    "no kinds": (set_in("kinds", value=None), "2 vocabularies do not fit"),
+    "fewer kinds": (set_in("kinds", value=["clock", "code", "code"]), "6 inputs, but n_features=7"),
+    "another order of kinds": (
+        set_in("kinds", value=["number", "clock", "code", "code", "number"]), "8 inputs"
+    ),
+    "a 2-D X": (set_in("fitted_on_2d", value=True), "a 2-D X has a single feature"),
+    "a category twice": (set_in("vocabularies", 0, value=["a", "b", "b"]), "occurs twice"),
+    "fewer categories": (set_in("vocabularies", 0, value=["a", "b"]), "not those of vocabularies"),
+    "a nested category": (set_in("vocabularies", 0, value=["a", "b", ["c"]]), "inconsistent"),
+    "other tables": (
+        lambda document, _: (
+            document["vocabularies"][0].append("d"),
+            document["network"]["n_categories"].__setitem__(0, 4),
+        ),
+        "describes",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG_CODES.values(), ids=WRONG_CODES)
+def test_inconsistent_kinds_and_vocabularies_raise(change, message, codes_file, tmp_path):
+    path = tmp_path / "model"
+    path.write_bytes(codes_file.read_bytes())
+    changed(path, change)
+    with pytest.raises(ValueError, match=message):
+        CLSTransformerClassifier.load(path)
+
+
 def test_a_large_max_tokens_does_not_allocate_memory(path, data):
     changed(path, set_in("network", "max_tokens", value=LARGE))
     clf = CLSTransformerClassifier.load(path)
