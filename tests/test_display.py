@@ -24,6 +24,7 @@ from sklearn_cls import (
     StrategyDisplay,
     TrainingDisplay,
 )
+from tests.figure_helpers import is_inside, legend_of, overlaps, render, texts, visible_texts
 from tests.helpers import bumps, small
 
 
@@ -40,19 +41,6 @@ def stopped(data):
     clf = small(**params).fit(*data)
     assert clf.n_iter_ < 40
     return clf
-
-
-def render(display):
-    display.figure_.canvas.draw()
-    return display
-
-
-def texts(legend):
-    return [text.get_text() for text in legend.get_texts()]
-
-
-def legend_of(display):
-    return display.figure_.legends[0]
 
 
 # All displays
@@ -134,26 +122,6 @@ def test_only_panels_in_a_grid_share_labels(stopped, data):
     assert [ax.get_ylabel() for ax in grid.attention_axes_[0]] == ["attention", "", ""]
 
 
-def is_inside(artist, figure):
-    box, whole = artist.get_window_extent(), figure.bbox
-    return box.x0 >= 0 and box.y0 >= 0 and box.x1 <= whole.x1 and box.y1 <= whole.y1
-
-
-@pytest.mark.parametrize("n_sequences", [1, 2, 4])
-@pytest.mark.parametrize("n_features", [1, 3, 5])
-def test_legend_and_titles_of_sequences_fit_the_figure(n_sequences, n_features):
-    rng = np.random.default_rng(0)
-    sequences = rng.normal(size=(n_sequences, 30, n_features))
-    attention = np.full((n_sequences, 1, 2, 30), 1 / 30)
-    names = [f"acceleration {i}" for i in range(n_features)]
-    titles = ["class walking downstairs\npredicted walking upstairs"] * n_sequences
-    display = CLSAttentionDisplay(sequences, attention, titles=titles, feature_names=names)
-    render(display.plot())
-    assert is_inside(legend_of(display), display.figure_)
-    boxes = [ax.title.get_window_extent() for ax in display.axes_[0]]
-    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
-
-
 def test_a_legend_with_many_entries_stays_inside_the_figure(fitted):
     labels = np.repeat([f"walking upstairs {i}" for i in range(56)], 2)
     points = np.random.default_rng(0).normal(size=(112, 2))
@@ -165,6 +133,21 @@ def test_a_legend_with_many_entries_stays_inside_the_figure(fitted):
         assert display.ax_.get_window_extent().width > 300
     many = EmbeddingDisplay(points, np.arange(112) / 112).plot()
     assert many.figure_.legends == []
+
+
+def test_long_names_and_signs_of_formulas_are_drawn_as_text(fitted):
+    names = ["_hidden", "$5 and $6", "a very long name of the first of all classes"]
+    points = np.random.default_rng(0).normal(size=(6, 2))
+    expected = ["$5 and $6", "_hidden", "a very long name of the fi…f all classes"]
+    display = render(EmbeddingDisplay(points, np.repeat(names, 2)).plot())
+    assert [text.strip().replace("\\", "") for text in texts(legend_of(display))] == expected
+    display = render(TrainingDisplay(dict.fromkeys([*names, 2 * names[2]], fitted.history_)).plot())
+    shown = [text.strip().replace("\\", "") for text in texts(legend_of(display))]
+    assert shown[:3] == names
+    assert len(shown[3]) == 60
+    for text in legend_of(display).get_texts():
+        assert "mathdefault" not in text.get_text()
+    assert is_inside(legend_of(display), display.figure_)
 
 
 def test_for_nested_searches_and_pipelines_the_classifier_of_the_best_estimator_is_drawn(data):
@@ -216,108 +199,6 @@ def test_search_without_a_refitted_estimator_raises(data):
         ValueError, match="no best_estimator_ because of refit=False; fit it with refit"
     ):
         EmbeddingDisplay.from_estimator(search, data[0])
-
-
-# CLSAttentionDisplay
-
-
-def test_attention_is_below_the_sequence_on_the_same_time_axis(fitted, data):
-    X, y = data
-    before = X.copy()
-    display = render(CLSAttentionDisplay.from_estimator(fitted, X[:3], y[:3]))
-    assert np.array_equal(X, before)
-    attention = fitted.cls_attention(X[:3])[:, -1].mean(axis=1)
-    assert display.axes_.shape == display.attention_axes_.shape == (1, 3)
-    for i in range(3):
-        ax, below = display.axes_[0, i], display.attention_axes_[0, i]
-        assert np.array_equal([line.get_ydata() for line in ax.lines], X[i].T)
-        values, edges, _ = below.patches[0].get_data()
-        assert np.allclose(values, attention[i])
-        assert np.array_equal(edges, np.arange(21) - 0.5)
-        assert below.lines[0].get_ydata().tolist() == [1 / 20, 1 / 20]
-        assert ax.get_xlim() == below.get_xlim() == (-0.5, 19.5)
-        assert ax.get_title() == f"class {y[i]}\npredicted {fitted.predict(X[i : i + 1])[0]}"
-        assert ax.get_xlabel() == "time step"
-        # The sequence is in the upper two thirds, and the attention in the lower third.
-        lowest = ax.transData.transform((0, X[:3].min()))[1]
-        highest = below.transData.transform((0, attention.max()))[1]
-        assert highest < lowest
-    assert display.figure_.get_suptitle() == "Attention of [CLS]: last block, mean of 2 heads"
-    names = ["feature 0", "feature 1", "attention of [CLS]", "uniform attention"]
-    assert texts(legend_of(display)) == names
-
-
-def test_all_blocks_have_a_row_of_panels_and_each_head_a_row_of_the_image(fitted, data):
-    X = data[0][:2]
-    display = CLSAttentionDisplay.from_estimator(fitted, X, block="all", heads="each")
-    attention = fitted.cls_attention(X)
-    assert display.axes_.shape == (2, 2)
-    for i in range(2):
-        for block in range(2):
-            below = display.attention_axes_[block, i]
-            assert np.allclose(below.collections[0].get_array(), attention[i, block])
-            assert below.get_ylim()[0] > below.get_ylim()[1]  # head 0 on top
-    assert display.attention_axes_[1, 0].get_ylabel() == "block 1\nhead"
-    assert (
-        render(display).figure_.get_suptitle() == "Attention of [CLS]: each block, each of 2 heads"
-    )
-
-
-def test_padding_is_not_drawn(fitted, data):
-    X = data[0][:3].copy()
-    lists = [x[:n] for x, n in zip(X, (20, 12, 1), strict=True)]
-    for x, n in zip(X, (20, 12, 1), strict=True):
-        x[n:] = np.nan
-    X[0, 5] = np.nan  # missing, not padding
-    lists[0] = X[0]
-    for given in (X, lists):
-        display = render(CLSAttentionDisplay.from_estimator(fitted, given))
-        ends = [ax.get_xlim()[1] for ax in display.axes_[0]]
-        assert ends == [19.5, 11.5, 0.5]
-        for below in display.attention_axes_[0]:
-            assert below.patches[0].get_data().values.sum() == pytest.approx(1, abs=1e-5)
-        assert np.isnan(display.axes_[0, 0].lines[0].get_ydata()[5])
-
-
-def test_each_row_of_a_data_frame_is_a_sequence(data):
-    pd = pytest.importorskip("pandas")
-    X, y = pd.DataFrame(data[0][:, :, 0]), data[1]
-    clf = small(max_epochs=1).fit(X, y)
-    display = CLSAttentionDisplay.from_estimator(clf, X[:2])
-    assert np.array_equal(display.axes_[0, 1].lines[0].get_ydata(), X.iloc[1])
-    assert texts(legend_of(display)) == ["attention of [CLS]", "uniform attention"]
-
-
-def test_more_than_five_features_are_drawn_as_an_image():
-    X, y = bumps(n=20, n_features=6)
-    X[0, 3, 1] = np.nan
-    clf = small(max_epochs=1).fit(X, y)
-    names = list("abcdef")
-    display = CLSAttentionDisplay.from_estimator(clf, X[:2], feature_names=names)
-    image = render(display).ax_.collections[0].get_array()
-    assert np.array_equal(image.filled(np.nan), X[0].T, equal_nan=True)
-    assert [t.get_text() for t in display.ax_.get_yticklabels()] == names
-    with pytest.raises(ValueError, match="one name for each of the 6 features, got 1"):
-        CLSAttentionDisplay.from_estimator(clf, X[:2], feature_names=["a"])
-
-
-def test_invalid_arguments_of_attention_raise(fitted, data):
-    X, y = data
-    draw = CLSAttentionDisplay.from_estimator
-    with pytest.raises(ValueError, match=r"X has 60 sequences, .* for example X\[:4\]"):
-        draw(fitted, X)
-    with pytest.raises(ValueError, match=r"np\.newaxis"):
-        draw(fitted, X[0])  # a single sequence of shape (20, 2)
-    for block in (2, -3, "last", 1.0):
-        with pytest.raises(ValueError, match="block must be 'all' or an integer from -2 to 1, got"):
-            draw(fitted, X[:2], block=block)
-    with pytest.raises(ValueError, match="heads must be 'mean' or 'each', got 0"):
-        draw(fitted, X[:2], heads=0)
-    with pytest.raises(ValueError, match="inconsistent"):
-        draw(fitted, X[:2], y[:3])
-    mean = small(pooling="mean", max_epochs=1).fit(X, y)
-    with pytest.raises(ValueError, match="pooling='mean'"):
-        draw(mean, X[:2])
 
 
 # EmbeddingDisplay
@@ -455,6 +336,13 @@ def test_epoch_ticks_are_integers_and_names_may_be_integers(data):
     assert np.array_equal(ticks, ticks.round())
 
 
+def test_a_single_epoch_has_one_tick(data):
+    display = render(TrainingDisplay.from_estimator(small(max_epochs=1).fit(*data)))
+    ax = display.axes_[-1, 0]
+    low, high = ax.get_xlim()
+    assert [tick for tick in ax.get_xticks() if low <= tick <= high] == [1]
+
+
 def test_history_is_drawn_with_a_star_at_the_restored_epoch(stopped):
     display = render(TrainingDisplay.from_estimator(stopped))
     history = stopped.history_
@@ -574,7 +462,7 @@ def test_scores_by_strategy_and_depth_have_the_standard_deviation_over_folds():
     assert len(np.unique(xs)) == 6  # side by side
     ax = display.ax_
     assert [t.get_text() for t in ax.get_xticklabels()] == ["1", "4"]
-    assert texts(ax.get_legend()) == display.strategies
+    assert texts(legend_of(display)) == display.strategies
     assert ax.get_ylabel() == "accuracy\nmean ± standard deviation, 3 folds"
     assert (ax.get_title(), ax.get_xlabel()) == ("Value of the [CLS] token", "depth (blocks)")
     styles = [(to_hex(b[0].get_color()), b[0].get_marker()) for b in display.errorbars_]
@@ -585,8 +473,27 @@ def test_strategies_are_on_the_x_axis_without_depths():
     display = render(StrategyDisplay.from_estimator(searched({"cls_strategy": ["zeros", "fixed"]})))
     assert [t.get_text() for t in display.ax_.get_xticklabels()] == ["zeros", "fixed"]
     assert display.ax_.get_xlabel() == "cls_strategy"
-    assert display.ax_.get_legend() is None
+    assert display.figure_.legends == []
     assert [bars[0].get_xdata().tolist() for bars in display.errorbars_] == [[0], [1]]
+
+
+def test_legend_of_strategies_hides_no_scores():
+    display = StrategyDisplay(["learned", "zeros", "max"], [1, 2, 3], np.ones((3, 3, 2)))
+    render(display.plot())
+    legend = legend_of(display).get_window_extent()
+    assert legend.x0 >= display.ax_.get_window_extent().x1
+    assert is_inside(legend_of(display), display.figure_)
+
+
+def test_many_depths_and_long_names_of_scores_are_legible():
+    name = "neg_mean_absolute_percentage_error, best batch_size, dropout, weight_decay, lr"
+    display = StrategyDisplay(["zeros"], range(1, 41), np.ones((1, 40, 2)), score_name=name)
+    figure = render(display.plot()).figure_
+    labels = [text.get_text() for text in display.ax_.get_xticklabels()]
+    assert labels == [str(depth) for depth in range(1, 41, 2)]
+    assert overlaps(visible_texts(figure)) == []
+    assert is_inside(display.ax_.yaxis.label, figure)
+    assert display.ax_.get_ylabel().replace("\n", " ").startswith(name)
 
 
 def test_best_candidate_is_drawn_if_other_parameters_were_searched():

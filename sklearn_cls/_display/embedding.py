@@ -12,8 +12,10 @@ from sklearn_cls._display.axes import (
     make_axes,
     steps_and_classifier,
 )
+from sklearn_cls._display.text import plain, shorten
 
 MAX_LEGEND_ROWS = 18
+MAX_NAME_LENGTH = 40  # characters of a class in the legend
 
 
 class EmbeddingDisplay:
@@ -327,7 +329,7 @@ def _scatter(axis, points, i, is_unseen, n_points):
     style = color_and_marker(i)
     return axis.scatter(
         *points.T,
-        s=float(np.clip(8000 / n_points, 9, 36)),
+        s=float(np.clip(8000 / n_points, 2, 36)),
         marker=style["marker"],
         alpha=0.8,
         facecolors="none" if is_unseen else style["color"],
@@ -343,7 +345,9 @@ def _legend_handles(classes, has_unseen):
     handles = []
     if len(classes) <= N_STYLES:
         handles += [
-            Line2D([], [], ls="", **color_and_marker(i), label=str(label))
+            Line2D(
+                [], [], ls="", **color_and_marker(i), label=plain(shorten(label, MAX_NAME_LENGTH))
+            )
             for i, label in enumerate(classes)
         ]
     if has_unseen:

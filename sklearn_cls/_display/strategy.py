@@ -1,17 +1,22 @@
 """The figure of the scores of the [CLS] strategies in a search."""
 
 from collections import namedtuple
+from textwrap import fill
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cls._compat import check_matplotlib_support
-from sklearn_cls._display.axes import color_and_marker, make_axes
+from sklearn_cls._display.axes import add_legend, color_and_marker, make_axes
+from sklearn_cls._display.text import plain
 from sklearn_cls._network.cls_token import CLS_STRATEGIES
 from sklearn_cls._network.encoder import POOLINGS
 
 # Poolings other than "cls" ignore `cls_strategy`, and are drawn as additional strategies.
 STRATEGIES = (*CLS_STRATEGIES, *(pooling for pooling in POOLINGS if pooling != "cls"))
+
+MAX_DEPTH_TICKS = 20
+MAX_LINE_LENGTH = 45  # characters of the label of the y-axis
 
 # Names of the parameters in a search, with the prefix that they have in a pipeline.
 Names = namedtuple("Names", ("strategy", "pooling", "depth"))
@@ -143,14 +148,16 @@ class StrategyDisplay:
         are_tokens = set(self.strategies) <= set(CLS_STRATEGIES)
         name = "cls_strategy" if are_tokens else "strategy or pooling"
         axis.set_title("Value of the [CLS] token")
-        axis.set_ylabel(f"{self.score_name}\nmean ± standard deviation, {n_folds} folds")
+        score_name = fill(plain(self.score_name), MAX_LINE_LENGTH)
+        axis.set_ylabel(f"{score_name}\nmean ± standard deviation, {n_folds} folds")
         if self.depths is None:
             axis.set_xticks(range(n_strategies), self.strategies)
             axis.set(xlabel=name, xlim=(-0.5, n_strategies - 0.5))
         else:
-            axis.set_xticks(range(n_depths), self.depths)
+            step = -(-n_depths // MAX_DEPTH_TICKS)
+            axis.set_xticks(range(0, n_depths, step), self.depths[::step])
             axis.set(xlabel="depth (blocks)", xlim=(-0.5, n_depths - 0.5))
-            axis.legend(title=name)
+            add_legend(axis, self.errorbars_, is_new_figure=ax is None, title=name)
         return self
 
 

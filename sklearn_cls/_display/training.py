@@ -11,6 +11,7 @@ from sklearn_cls._display.axes import (
     make_axes,
     steps_and_classifier,
 )
+from sklearn_cls._display.text import plain, shorten
 
 PANELS = {  # keys of a history and their line styles, by the label of their panel
     "loss": {"train_loss": "-", "valid_loss": "--"},
@@ -19,6 +20,7 @@ PANELS = {  # keys of a history and their line styles, by the label of their pan
 }
 STAR = {"ls": "", "marker": "*", "markersize": 13, "markeredgecolor": "white"}
 N_MARKERS = 8  # approximate number on each curve
+MAX_NAME_LENGTH = 60  # characters of a fit in the legend
 MAX_VALUE_LENGTH = 30  # characters of a parameter in the legend
 
 
@@ -145,7 +147,7 @@ class TrainingDisplay:
         """Draw some keys of all histories."""
         from matplotlib.ticker import MaxNLocator
 
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         for i, (name, history) in enumerate(self.histories.items()):
             for key in [key for key in keys if key in history]:
                 values = history[key]
@@ -166,7 +168,8 @@ class TrainingDisplay:
         handles = []
         if len(self.histories) > 1:
             for i, name in enumerate(self.histories):
-                handles.append(Line2D([], [], **color_and_marker(i), label=name))
+                label = plain(shorten(name, MAX_NAME_LENGTH))
+                handles.append(Line2D([], [], **color_and_marker(i), label=label))
         if has_validation:
             handles.append(Line2D([], [], color=GRAY, ls="-", label="training"))
             handles.append(Line2D([], [], color=GRAY, ls="--", label="validation"))
