@@ -1,1 +1,1 @@
-"""Figures, drawn from what the public methods of a fitted classifier return."""
+"""Figures of fitted classifiers, drawn with matplotlib."""

@@ -6,18 +6,22 @@ import numpy as np
 from sklearn.utils import check_consistent_length, column_or_1d
 
 from sklearn_cls._compat import check_matplotlib_support
-from sklearn_cls._display.axes import (
-    COLORS,
-    DASHES,
-    add_legend,
-    label_outer,
-    make_axes,
-    steps_and_classifier,
+from sklearn_cls._data.step_values import step_values
+from sklearn_cls._data.validation import check_sequences
+from sklearn_cls._display.axes import add_legend, label_outer, make_axes, steps_and_classifier
+from sklearn_cls._display.codes import draw_codes, write_codes
+from sklearn_cls._display.layout import Layout
+from sklearn_cls._display.panels import (
+    ValueScale,
+    draw_heads,
+    draw_mean_attention,
+    draw_values,
+    label_steps,
 )
+from sklearn_cls._display.text import POINTS_PER_INCH, set_title, shorten, size_in_points
 
 MAX_SEQUENCES = 8
-MAX_LABEL_LENGTH = 24  # characters
-MAX_FEATURE_TICKS = 8
+MIN_DARKEST = 3  # A code with less than this multiple of uniform attention is not darkest.
 
 
 class CLSAttentionDisplay:
@@ -25,13 +29,20 @@ class CLSAttentionDisplay:
 
     It is recommended to use :meth:`from_estimator`. All parameters are stored as attributes.
 
-    Up to five features are drawn as lines. More are drawn as an image with one row per feature:
-    dark where the value is high, blue where it is missing. The dashed line is uniform attention.
+    Up to five features are drawn as lines; below each other, each on its own scale, if their ranges
+    differ much or the sequences are long. More are drawn as an image with one row per feature:
+    white is its lowest and black its highest value in all sequences. Blue is a missing value. Codes
+    are written at their steps, in cells that are the darker the higher the attention is; if there
+    is no space for all of them, those with the highest attention are. "?" is a code that `fit` has
+    not seen.
+
+    The dashed line is uniform attention. Sequences of equal length share the scale of the
+    attention. Of more than 1000 steps, the highest attention in each of 1000 intervals is drawn.
 
     Parameters
     ----------
     sequences : list of ndarray of shape (n_steps_i, n_features)
-        The sequences; NaN is a missing value.
+        The sequences; NaN is a missing value. `n_features` may be 0 if there are `codes`.
 
     attention : ndarray of shape (n_sequences, n_blocks, n_heads, n_steps)
         Attention as returned by `CLSTransformerClassifier.cls_attention`.
@@ -42,6 +53,17 @@ class CLSAttentionDisplay:
     feature_names : list of str, default=None
         Names of the features. If None, they are numbered.
 
+    codes : list of list of list of str, default=None
+        For each sequence and each code feature, the codes of all steps. None is a missing code. A
+        string is a list of characters.
+
+    code_names : list of str, default=None
+        Names of the code features. If None, they are numbered.
+
+    times : list of ndarray of shape (n_steps_i,), default=None
+        For each sequence, the seconds since its start, shown at the ticks of the steps. NaN is a
+        missing time. If None, the steps are numbered.
+
     Attributes
     ----------
     axes_ : ndarray of shape (n_blocks_drawn, n_sequences), dtype=matplotlib Axes
@@ -49,6 +71,9 @@ class CLSAttentionDisplay:
 
     attention_axes_ : ndarray of shape (n_blocks_drawn, n_sequences), dtype=matplotlib Axes
         Axes with the attention, on the same time axis.
+
+    code_axes_ : ndarray of shape (n_blocks_drawn, n_sequences), dtype=matplotlib Axes, or None
+        Axes with the codes, on the same time axis. None if there are no codes.
 
     ax_ : matplotlib Axes
         The first of `axes_`.
@@ -71,11 +96,17 @@ class CLSAttentionDisplay:
     (1, 3)
     """
 
-    def __init__(self, sequences, attention, *, titles=None, feature_names=None):
+    def __init__(
+        self, sequences, attention, *, titles=None, feature_names=None, codes=None,
+        code_names=None, times=None,
+    ):  # fmt: skip
         self.sequences = sequences
         self.attention = attention
         self.titles = titles
         self.feature_names = feature_names
+        self.codes = codes
+        self.code_names = code_names
+        self.times = times
 
     @classmethod
     def from_estimator(
@@ -103,7 +134,8 @@ class CLSAttentionDisplay:
             Draw the mean over the heads as an area, or an image with one row per head.
 
         feature_names : list of str, default=None
-            Names of the features. If None, they are numbered.
+            Names of the features, in the order of X. If None, those seen in `fit`; if X had no
+            column names, the features are numbered.
 
         ax : matplotlib Axes or array-like of Axes, default=None
             One Axes for each panel, or a single one, which is divided into the panels. If None, a
@@ -117,15 +149,14 @@ class CLSAttentionDisplay:
         Raises
         ------
         ValueError
-            If X has more than 8 sequences, the block does not exist, or `pooling` is "mean" or
-            "max", which have no [CLS] token.
+            If X has more than 8 sequences, the block does not exist, the number of names is wrong,
+            or `pooling` is "mean" or "max", which have no [CLS] token.
 
         NotFittedError
             If the estimator is not fitted.
         """
         check_matplotlib_support("CLSAttentionDisplay.from_estimator")
-        sequences, attention, titles = _read_estimator(estimator, X, y)
-        display = cls(sequences, attention, titles=titles, feature_names=feature_names)
+        display = cls(**_read_estimator(estimator, X, y, feature_names))
         return display.plot(block=block, heads=heads, ax=ax)
 
     def plot(self, ax=None, *, block=-1, heads="mean"):
@@ -158,54 +189,130 @@ class CLSAttentionDisplay:
         if heads not in ("mean", "each"):
             raise ValueError(f"heads must be 'mean' or 'each', got {heads!r}.")
         blocks = _check_block(block, n_blocks=self.attention.shape[1])
-        n_rows, n_columns = len(blocks), len(self.sequences)
-        size = 1.4 + max(2.6 * n_columns, 4), 0.6 + 2.6 * n_rows
-        axes = make_axes(self, ax, (n_rows, n_columns), size)
-        self.attention_axes_ = np.array([[ax.twinx() for ax in row] for row in axes])
-        handles = self._draw_panels(blocks, heads)
-        self._label_panels(blocks, heads)
-        if heads == "each":
-            image = self.attention_axes_[0, 0].collections[0]
-            self.figure_.colorbar(image, ax=list(axes.flat), label="attention of [CLS]")
-        if ax is None:
+        codes = _check_codes(self.codes, self.sequences)
+        code_names = _check_names(self.code_names, len(codes[0]), "code", "code")
+        n_features = self.sequences[0].shape[1]
+        names = _check_names(self.feature_names, n_features, "feature", "value")
+        scale = ValueScale.of(self.sequences, names)
+        n_heads = self.attention.shape[2] if heads == "each" else 0
+        lengths = [len(x) for x in self.sequences]
+        layout = Layout.of(lengths, scale, codes, code_names, len(blocks), n_heads)
+        is_new_figure = ax is None
+        n_columns = self._make_axes(ax, layout, len(blocks))
+        handles = self._draw_panels(blocks, heads, layout)
+        self._label_panels(blocks, heads, layout, n_columns, is_new_figure)
+        if is_new_figure:
             self.figure_.suptitle(self._figure_title(blocks, heads))
         # In the upper right corner the legend hides no attention.
         kwargs = {"is_below": True, "inside": "upper right"}
-        add_legend(self.attention_axes_[0, -1], handles, is_new_figure=ax is None, **kwargs)
+        add_legend(self.attention_axes_[0, -1], handles, is_new_figure=is_new_figure, **kwargs)
+        if is_new_figure:
+            self._enlarge(layout)
+        if codes[0]:
+            self._write_codes(blocks, layout)
         return self
 
-    def _draw_panels(self, blocks, heads):
-        """Draw each sequence and its attention; return the legend handles of one panel."""
-        attention = self.attention[:, blocks]
-        if heads == "mean":
-            attention = attention.mean(axis=2, keepdims=True)
-        draw = _draw_area if heads == "mean" else _draw_heads
-        limits = _value_limits(self.sequences)
-        for i, x in enumerate(self.sequences):
-            names = self._feature_names(x.shape[1])
-            for row in range(len(blocks)):
-                handles = _draw_sequence(self.axes_[row, i], x, limits, names)
-                weights = attention[i, row, :, : len(x)]  # (H, T); padding is left out
-                handles += draw(self.attention_axes_[row, i], weights, attention.max())
-        return handles
+    def _make_axes(self, ax, layout, n_blocks):
+        """Set the arrays of axes; return how many sequences are side by side."""
+        n_sequences, n_columns = len(self.sequences), layout.n_columns
+        if ax is not None and np.size(ax) > 1:
+            n_columns = n_sequences  # The caller has arranged the panels.
+        n_bands = -(-n_sequences // n_columns)
+        grid = make_axes(self, ax, (n_bands * n_blocks, n_columns), layout.figure_size)
+        grid = np.hstack(np.split(grid, n_bands))  # (n_blocks, n_bands * n_columns)
+        self.axes_ = grid[:, :n_sequences]
+        for unused in grid[:, n_sequences:].flat:
+            unused.remove()
+        self.attention_axes_ = _twins(self.axes_)
+        self.code_axes_ = _twins(self.axes_) if layout.code_rows else None
+        return n_columns
 
-    def _label_panels(self, blocks, heads):
+    def _draw_panels(self, blocks, heads, layout):
+        """Draw each sequence and its attention; return the legend handles."""
+        weights = self.attention[:, blocks]  # (n, n_blocks, H, T)
+        means = weights.mean(axis=2, keepdims=True)
+        if heads == "mean":
+            weights = means
+        elif not self._has_common_scale():
+            weights = weights / self._attention_limits(weights)[:, None, None, None]
+        draw_attention = draw_mean_attention if heads == "mean" else draw_heads
+        limits, mean_limits = self._attention_limits(weights), self._attention_limits(means)
+        handles = {}
+        for i, x in enumerate(self.sequences):
+            for row in range(len(blocks)):
+                ax = self.axes_[row, i]
+                label_steps(ax, len(x), None if self.times is None else self.times[i])
+                new = draw_values(ax, x, layout)
+                args = weights[i, row, :, : len(x)], limits[i]  # Padding is left out.
+                new += draw_attention(self.attention_axes_[row, i], *args, layout)
+                if layout.code_rows:
+                    # Nearly uniform attention is pale.
+                    limit = max(mean_limits[i], MIN_DARKEST / len(x))
+                    cells = means[i, row, :, : len(x)] / limit
+                    new += draw_codes(self.code_axes_[row, i], layout, i, cells)
+                handles |= {handle.get_label(): handle for handle in new}
+        return sorted(handles.values(), key=lambda handle: handle.get_label() == "missing")
+
+    def _write_codes(self, blocks, layout):
+        """Write the codes of all sequences."""
+        means = self.attention[:, blocks].mean(axis=2)
+        for i, x in enumerate(self.sequences):
+            for row, ax in enumerate(self.code_axes_[:, i]):
+                write_codes(ax, layout, i, means[i, row, : len(x)])
+
+    def _enlarge(self, layout):
+        """Enlarge a new figure, so that its axes have the size in which all texts fit."""
+        engine = self.figure_.get_layout_engine()
+        engine.execute(self.figure_)  # sets the size of the axes
+        size = np.array(size_in_points(self.ax_)) / POINTS_PER_INCH
+        lacking = np.maximum(np.array(layout.axes_size) - size, 0)
+        n_panels = np.array([layout.n_columns, layout.n_rows])
+        self.figure_.set_size_inches(self.figure_.get_size_inches() + n_panels * lacking)
+        engine.execute(self.figure_)
+
+    def _has_common_scale(self):
+        """Return whether the attention of all sequences is drawn on the same scale."""
+        return len({len(x) for x in self.sequences}) == 1
+
+    def _attention_limits(self, weights):
+        """Return the highest attention on the scale of each sequence, (n,)."""
+        highest = weights.max(axis=(1, 2, 3))
+        return np.full_like(highest, highest.max()) if self._has_common_scale() else highest
+
+    def _label_panels(self, blocks, heads, layout, n_columns, is_new_figure):
         """Set titles and axis labels."""
         titles = self.titles
         if titles is None:
             titles = [f"sequence {i}" for i in range(len(self.sequences))]
         for ax, title in zip(self.axes_[0], titles, strict=True):
-            ax.set_title(title)
+            width = size_in_points(ax)[0]
+            if is_new_figure:
+                width = layout.axes_size[0] * POINTS_PER_INCH
+            set_title(ax, title, width)
         for ax in self.axes_.flat:
-            ax.set_xlabel("time step")
+            ax.set_xlabel("time step" if self.times is None else "time since the start")
         label = "attention" if heads == "mean" else "head"
         for block, row in zip(blocks, self.attention_axes_, strict=True):
             for ax in row:
-                ax.set_ylabel(label if len(blocks) == 1 else f"block {block}\n{label}", y=1 / 6)
-                ax.yaxis.set_label_position("left")
-                ax.tick_params(left=True, right=False, labelleft=True, labelright=False)
-        if label_outer(self.axes_):
-            label_outer(self.attention_axes_)
+                text = label if len(blocks) == 1 else f"block {block}\n{label}"
+                ax.set_ylabel(text, y=np.mean(layout.attention))
+        for start in range(0, len(self.sequences), n_columns):
+            band = slice(start, start + n_columns)
+            if label_outer(self.axes_[:, band]):
+                label_outer(self.attention_axes_[:, band])
+                if layout.code_rows:
+                    label_outer(self.code_axes_[:, band])
+        if heads == "mean" and not self._has_common_scale():
+            for ax in self.attention_axes_.flat:
+                ax.tick_params(labelleft=True)
+        if heads == "each":
+            label = "attention of [CLS]"
+            if not self._has_common_scale():
+                label = "relative attention of [CLS]"
+            image = self.attention_axes_[0, 0].images[0]
+            # Beside all panels of a high figure it would be very wide.
+            axes = self.axes_[0, :n_columns] if is_new_figure else self.axes_.flat
+            self.figure_.colorbar(image, ax=list(axes), label=label)
 
     def _figure_title(self, blocks, heads):
         """Return the title of a new figure."""
@@ -217,42 +324,43 @@ class CLSAttentionDisplay:
             title += "last block" if blocks == [n_blocks - 1] else f"block {blocks[0]}"
         return title if n_heads == 1 else f"{title}, {heads} of {n_heads} heads"
 
-    def _feature_names(self, n_features):
-        """Return a name for each feature."""
-        if self.feature_names is None:
-            return [f"feature {i}" for i in range(n_features)]
-        if len(self.feature_names) != n_features:
-            raise ValueError(
-                f"feature_names must have one name for each of the {n_features} features, got "
-                f"{len(self.feature_names)}."
-            )
-        return list(self.feature_names)
+
+def _twins(axes):
+    """Return axes on the same time axes, with their ticks and labels on the left."""
+    twins = np.array([[ax.twinx() for ax in row] for row in axes])
+    for ax in twins.flat:
+        ax.yaxis.set_label_position("left")
+        ax.tick_params(left=True, right=False, labelleft=True, labelright=False)
+    return twins
 
 
-def _read_estimator(estimator, X, y):
-    """Return the sequences as drawn, their attention and their titles."""
+def _read_estimator(estimator, X, y, feature_names):
+    """Return the parameters of the display."""
     steps, classifier = steps_and_classifier(estimator)
     if hasattr(X, "__len__") and len(X) > MAX_SEQUENCES:
         # If X is a single sequence (n_steps, n_features), the classifier's error is more specific.
         classifier.predict(X[:1] if steps is None else steps.transform(X[:1]))
         _check_n_sequences(X, "X")
     X = X if steps is None else steps.transform(X)
-    titles = [f"predicted {_shorten(label)}" for label in classifier.predict(X)]
+    titles = [f"predicted {shorten(label)}" for label in classifier.predict(X)]
     if y is not None:
-        check_consistent_length(X, y)
+        check_consistent_length(titles, y)
         labels = column_or_1d(y)
         titles = [
-            f"class {_shorten(label)}\n{title}" for label, title in zip(labels, titles, strict=True)
+            f"class {shorten(label)}\n{title}" for label, title in zip(labels, titles, strict=True)
         ]
-    attention = classifier.cls_attention(X)
-    X = X.to_numpy() if hasattr(X, "to_numpy") else X
-    return [_trim_padding(x) for x in X], attention, titles
-
-
-def _shorten(label):
-    """Return a class label as text that fits above a panel."""
-    text = str(label)
-    return text if len(text) <= MAX_LABEL_LENGTH else text[: MAX_LABEL_LENGTH - 1] + "…"
+    features = classifier._fitted_model().features
+    sequences, _ = check_sequences(X, type(classifier).__name__, features)
+    values = step_values(sequences, features, feature_names)
+    return {
+        "sequences": values.numbers,
+        "attention": classifier.cls_attention(X),
+        "titles": titles,
+        "feature_names": values.number_names,
+        "codes": values.codes if features.vocabularies else None,
+        "code_names": values.code_names,
+        "times": values.times,
+    }
 
 
 def _check_n_sequences(sequences, name):
@@ -275,77 +383,26 @@ def _check_block(block, n_blocks):
     return [int(block) % n_blocks]
 
 
-def _trim_padding(x):
-    """Return a sequence as (T, F), without the steps at its end that are all NaN."""
-    x = np.asarray(x, dtype=float)
-    x = x[:, None] if x.ndim == 1 else x
-    is_observed = ~np.isnan(x).all(axis=1)
-    return x[: len(x) - is_observed[::-1].argmax()] if is_observed.any() else x
+def _check_codes(codes, sequences):
+    """Return the lists of codes of each sequence, which are empty if there are none."""
+    if codes is None:
+        return [[] for _ in sequences]
+    codes = [[list(labels) for labels in each] for each in codes]
+    for i, (each, x) in enumerate(zip(codes, sequences, strict=True)):
+        if any(len(labels) != len(x) for labels in each):
+            raise ValueError(
+                f"codes[{i}] must have lists of {len(x)} codes, one for each step of "
+                f"sequences[{i}], got {[len(labels) for labels in each]} codes."
+            )
+    return codes
 
 
-def _value_limits(sequences):
-    """Return the lowest and the highest value of all sequences, with a margin."""
-    values = np.concatenate([x[np.isfinite(x)] for x in sequences])
-    low, high = (values.min(), values.max()) if len(values) else (0.0, 1.0)
-    margin = 0.05 * (high - low) or 0.5
-    return low - margin, high + margin
-
-
-def _draw_sequence(ax, x, limits, names):
-    """Draw a sequence, (T, F), in the upper two thirds; return its legend handles."""
-    from matplotlib.ticker import MaxNLocator
-
-    low, high = limits
-    ax.set(xlim=(-0.5, len(x) - 0.5), ylim=(low - (high - low) / 2, high))
-    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    if len(names) > len(DASHES):
-        _draw_image(ax, x, limits, names)
-        return []
-    lines = []
-    for values, name, color, dash in zip(x.T, names, COLORS, DASHES, strict=False):
-        # Without markers, a single step between missing values would be invisible.
-        lines += ax.plot(
-            values, color=color, linestyle=dash, marker=".", markersize=4, lw=1.3, label=name
+def _check_names(names, n, kind, default):
+    """Return a name for each of `n` features, or codes; `default` for a single one without name."""
+    if names is None:
+        return [f"{kind} {i}" for i in range(n)] if n > 1 else [default] * n
+    if len(names) != n:
+        raise ValueError(
+            f"{kind}_names must have one name for each of the {n} {kind}s, got {len(names)}."
         )
-    ticks = MaxNLocator(4).tick_values(low, high)
-    # No tick is drawn close to the lower third, which has the ticks of the attention.
-    ax.set_yticks(ticks[(ticks >= low + 0.1 * (high - low)) & (ticks <= high)])
-    ax.set_ylabel("value", y=2 / 3)
-    return lines if len(lines) > 1 else []
-
-
-def _draw_image(ax, x, limits, names):
-    """Draw a sequence, (T, F), as an image with one row per feature."""
-    from matplotlib import colormaps
-
-    low, high = limits
-    edges = np.linspace(high, low, len(names) + 1)
-    greys = colormaps["Greys"].with_extremes(bad=COLORS[4])
-    ax.pcolormesh(np.arange(len(x) + 1) - 0.5, edges, x.T, cmap=greys, vmin=low, vmax=high)
-    ticks = np.linspace(0, len(names) - 1, MAX_FEATURE_TICKS).round().astype(int)
-    ticks = np.unique(ticks)
-    centers = (edges[:-1] + edges[1:]) / 2
-    ax.set_yticks(centers[ticks], [names[i].removeprefix("feature ") for i in ticks])
-    ax.set_ylabel("feature", y=2 / 3)
-
-
-def _draw_area(ax, attention, max_attention):
-    """Draw the mean attention of the heads, (1, T), in the lower third; return legend handles."""
-    n_steps = attention.shape[1]
-    edges = np.arange(n_steps + 1) - 0.5
-    area = ax.stairs(attention[0], edges, fill=True, color=COLORS[5], label="attention of [CLS]")
-    uniform = ax.plot(
-        edges[[0, -1]], [1 / n_steps] * 2, "--", color="black", lw=0.8, label="uniform attention"
-    )
-    ticks = {"yticks": [0, max_attention], "yticklabels": ["0", f"{max_attention:.2g}"]}
-    ax.set(ylim=(0, 3.3 * max_attention), **ticks)
-    return [area, *uniform]
-
-
-def _draw_heads(ax, attention, max_attention):
-    """Draw the attention of each head, (H, T), as an image in the lower third."""
-    n_heads, n_steps = attention.shape
-    edges = np.arange(n_steps + 1) - 0.5, np.arange(n_heads + 1) - 0.5
-    ax.pcolormesh(*edges, attention, cmap="Oranges", vmin=0, vmax=max_attention)
-    ax.set(ylim=(n_heads - 0.5, -0.5 - 2.1 * n_heads), yticks=range(n_heads))
-    return []
+    return [str(name) for name in names]
