@@ -20,7 +20,7 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from sklearn_cls.datasets import RULES as SYNTHETIC
+from sklearn_cls.datasets.examples import RULES as SYNTHETIC
 
 ARMS = ("learned", "zeros", "fixed", "random", "mean", "max", "attention")
 SETTINGS = ("linear, depth 1", "linear, depth 2", "linear, depth 4", "default")
