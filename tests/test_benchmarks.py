@@ -7,6 +7,7 @@ import pytest
 from tests.helpers import benchmark
 
 bench_accuracy = benchmark("bench_accuracy")
+bench_from_long = benchmark("bench_from_long")
 bench_growth = benchmark("bench_growth")
 bench_speed = benchmark("bench_speed")
 
@@ -106,6 +107,16 @@ def test_the_speed_benchmark_prints_and_writes_one_row_per_comparison(
     (row,) = pd.read_csv(tmp_path / "speed.csv").to_dict("records")
     assert row["ratio"] == pytest.approx(3, rel=0.5)
     assert row["ratio"] == pytest.approx(row["theirs"] / row["ours"], rel=0.5)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_the_benchmark_of_long_tables_measures_each_library(bench_from_long, library):
+    for kind in bench_from_long.TABLES:
+        row = bench_from_long.measure(library, kind, 5000)
+        assert row["seconds"] > 0
+        assert row["table_MB"] > 0.2
+        table = bench_from_long.convert(bench_from_long.long_table(kind, 3000), library)
+        assert bench_from_long.from_long(table, id="id", time="time").data.shape[0] == 3
 
 
 def test_the_growth_benchmark_has_data_of_each_size(bench_growth):
