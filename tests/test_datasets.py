@@ -135,30 +135,6 @@ def test_sequences_of_ts_can_be_fitted(ts):
     assert small().fit(X, y).predict(X).shape == (20,)
 
 
-def test_from_channels_first_transposes_without_a_copy():
-    X = np.arange(24).reshape(2, 3, 4)
-    steps_first = datasets.from_channels_first(X)
-    assert np.shares_memory(steps_first, X)
-    np.testing.assert_array_equal(steps_first[1], X[1].T)
-    for x, channels_first in zip(datasets.from_channels_first(list(X)), X, strict=True):
-        np.testing.assert_array_equal(x, channels_first.T)
-
-
-@pytest.mark.parametrize("X", [np.zeros((3, 4)), [np.zeros(4), np.zeros(4)]])
-def test_from_channels_first_without_channels_raises(X):
-    with pytest.raises(ValueError, match=r"\(n_channels, n_steps\)"):
-        datasets.from_channels_first(X)
-
-
-def test_array_and_list_with_channels_first_give_the_same_predictions(fitted, data):
-    X, _ = data
-    channels_first = np.ascontiguousarray(X.transpose(0, 2, 1))
-    expected = fitted.predict_proba(X)
-    for form in (channels_first, list(channels_first)):
-        probabilities = fitted.predict_proba(datasets.from_channels_first(form))
-        np.testing.assert_allclose(probabilities, expected, atol=1e-6)
-
-
 @pytest.mark.parametrize("rule", RULES)
 def test_generated_sequences_have_four_classes_and_are_repeatable(rule):
     X, y = datasets.make_sequences(rule, 400, n_steps=12, random_state=0)

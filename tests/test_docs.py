@@ -49,6 +49,9 @@ def links(estimator):
 def test_every_public_name_has_a_page():
     public = {f"generated/sklearn_cls.{name}.html" for name in sklearn_cls.__all__}
     public |= {f"generated/sklearn_cls.datasets.{name}.html" for name in datasets.__all__}
+    public |= {
+        f"generated/sklearn_cls.{n}.CLSTransformerClassifier.html" for n in ("aeon", "sktime")
+    }
     assert set(pages()) == public - {"generated/sklearn_cls.__version__.html"}
 
 
