@@ -107,7 +107,7 @@ def test_tables_and_series_of_labels_must_say_whose_they_are():
 @pytest.mark.parametrize("library", FORMS)
 def test_missing_labels_are_named(library):
     frame, _ = table()
-    frame = frame.assign(label=frame["label"].where(frame["person"] != "p4"))
+    frame = frame.assign(label=frame["label"].where(frame["person"] != "p4", None))
     with pytest.raises(ValueError, match=r"labels has no value for 1 of 30 ids, such as \['p4'\]"):
         from_long(FORMS[library](frame), id="person", labels="label")
 
@@ -193,9 +193,9 @@ def stacked():
 
 def equal_cells(data, expected):
     return all(
-        np.array_equal(np.array(list(cell), dtype=float), values, equal_nan=True)
+        np.array_equal(cell.as_py() if hasattr(cell, "as_py") else cell, values, equal_nan=True)
         for name, cells in expected.items()
-        for cell, values in zip(pa.table(data)[name].to_pylist(), cells, strict=True)
+        for cell, values in zip(data[name], cells, strict=True)
     )
 
 

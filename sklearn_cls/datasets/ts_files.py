@@ -95,7 +95,10 @@ def _header_problem(line, name, flag):
     if flag not in ("true", "false"):
         return f"{line[:40]!r} has neither true nor false"
     if name == "@timestamps" and flag == "true":
-        return "time stamps are not supported; resample the sequences to equal time steps"
+        return (
+            "time stamps are not supported; resample the sequences to equal time steps, or use "
+            "from_long with a table that has a row for each step"
+        )
     if name == "@targetlabel" and flag == "true":
         return "the targets are numbers, but only classification is supported"
     return None
