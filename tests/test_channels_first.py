@@ -122,6 +122,6 @@ def test_frames_of_aeon_are_transposed_and_those_of_sktime_are_not():
         ),
     ],
 )
-def test_other_containers_are_refused_with_what_to_type(X, error, message):
+def test_errors_about_other_containers_say_what_to_convert(X, error, message):
     with pytest.raises(error, match=message):
         from_channels_first(X)

@@ -21,7 +21,7 @@ TIME_WARP_ANCHORS = 5  # random speeds per sequence; the speed is interpolated b
 CUTMIX_PROBABILITY = 0.5
 MAX_CUT_FRACTION = 0.5  # largest fraction of a sequence that CutMix replaces
 UNKNOWN_FRACTION = 0.1  # of the codes of a feature that become unknown
-# Of a feature with more categories, each code is rare, and the only one of its kind in a sequence.
+# With more categories, most codes occur once in a sequence, and a single one may decide its class.
 MAX_UNKNOWN_CATEGORIES = 256
 
 

@@ -34,9 +34,9 @@ def clock_inputs(times, lengths):
     ticks, seconds_per_tick, is_known = _ticks(times)
     first = np.cumsum(lengths) - lengths  # (n,)
     first_of_step = np.repeat(first, lengths)
-    previous = _previous_known(is_known, first_of_step)
+    previous = _previous_known(is_known)
     start = np.where(is_known, ticks, np.iinfo(np.int64).max)
-    start = np.minimum.reduceat(start, first)[np.repeat(np.arange(len(lengths)), lengths)]
+    start = np.repeat(np.minimum.reduceat(start, first), lengths)  # (S,)
     gap = np.where(previous >= first_of_step, ticks - ticks[previous], 0) * seconds_per_tick
     # The gap of the first known step of a sequence.
     is_first = is_known & (previous < first_of_step)
@@ -56,7 +56,7 @@ def check_clock(times, lengths, name):
     """Raise ValueError if the times of a sequence decrease; `name` is what it calls the clock."""
     ticks, _, is_known = _ticks(times)
     first_of_step = np.repeat(np.cumsum(lengths) - lengths, lengths)
-    previous = _previous_known(is_known, first_of_step)
+    previous = _previous_known(is_known)
     is_earlier = is_known & (previous >= first_of_step) & (ticks < ticks[previous])
     if is_earlier.any():
         step = int(is_earlier.argmax())
@@ -76,7 +76,7 @@ def _ticks(times):
     return times.view(np.int64), float(seconds[0]), ~np.isnat(times)
 
 
-def _previous_known(is_known, first_of_step):
+def _previous_known(is_known):
     """Return the index of the last known time before each step, (S,), below 0 if there is none.
 
     It may belong to an earlier sequence.

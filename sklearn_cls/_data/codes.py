@@ -14,7 +14,6 @@ from numbers import Integral, Number
 import numpy as np
 
 from sklearn_cls._data.columns import as_objects
-from sklearn_cls._data.readers import Reader
 
 MAX_CATEGORIES = 2**16  # of a feature; the rarer codes share one input
 
@@ -85,7 +84,7 @@ class Vocabulary:
         return all(isinstance(category, Number) for category in self.categories)
 
 
-class CodesReader(Reader):
+class CodesReader:
     """Reads the features of another reader, with the codes encoded and moved to the end.
 
     Parameters
@@ -107,8 +106,8 @@ class CodesReader(Reader):
         """Return values (..., F) with the codes encoded, and moved to the end."""
         result = np.empty(values.shape, dtype=self.dtype)
         result[..., : len(self.numbers)] = values[..., self.numbers]
-        for j, vocabulary in zip(self.codes, self.vocabularies, strict=True):
-            i = len(self.numbers) + int(np.searchsorted(self.codes, j))
+        codes = zip(self.codes, self.vocabularies, strict=True)
+        for i, (j, vocabulary) in enumerate(codes, start=len(self.numbers)):
             result[..., i] = vocabulary.inputs_of_numbers(values[..., j])
         return result
 

@@ -57,6 +57,11 @@ class Column:
         return Column(NUMBER, numbers[self.values])
 
 
+def library_of(X):
+    """Return the name of the package that defines the class of X."""
+    return type(X).__module__.partition(".")[0]
+
+
 def column_from_series(series, name):
     """Return a series of pandas or polars, or a chunked array of pyarrow, as a `Column`.
 
@@ -87,7 +92,7 @@ def column_from_series(series, name):
 
 def _code_column(series):
     """Return a series of text, categories or booleans as a column of codes."""
-    library = type(series).__module__.partition(".")[0]
+    library = library_of(series)
     if library == "polars":
         codes = series.unique().drop_nulls().sort().to_list()
         values = series.rank("dense").fill_null(0).to_numpy().astype(np.int64) - 1
@@ -125,14 +130,16 @@ def _column_from_objects(values, name):
     is_missing = np.array([is_missing_value(value) for value in values], dtype=bool)
     known = values[~is_missing]
     types = {type(value) for value in known}
-    if all(issubclass(t, str | bytes | bool | np.bool_) for t in types) and types:
+    if not types:
+        return Column(NUMBER, np.full(len(values), np.nan))
+    if all(issubclass(t, str | bytes | bool | np.bool_) for t in types):
         codes = {}
         positions = np.full(len(values), -1)
         positions[~is_missing] = [codes.setdefault(value, len(codes)) for value in known]
         return Column(CODE, positions, as_objects(list(codes)))
-    if all(issubclass(t, datetime | date | np.datetime64) for t in types) and types:
+    if all(issubclass(t, datetime | date | np.datetime64) for t in types):
         return Column(CLOCK, _as_times(values, is_missing))
-    if all(issubclass(t, timedelta | np.timedelta64) for t in types) and types:
+    if all(issubclass(t, timedelta | np.timedelta64) for t in types):
         return Column(CLOCK, np.where(is_missing, None, values).astype("timedelta64[ns]"))
     if all(issubclass(t, Real) or t.__name__ == "Decimal" for t in types):
         return Column(NUMBER, np.where(is_missing, np.nan, values).astype(np.float64))

@@ -105,7 +105,7 @@ def _numbers(column, name):
         column = column.as_numbers()
     if column.kind != NUMBER:
         raise _kind_error(column, NUMBER, name)
-    return column.values.view(np.uint8) if column.values.dtype.kind == "b" else column.values
+    return column.values
 
 
 def _codes(column, vocabulary, name):

@@ -101,7 +101,7 @@ class ListReader(Reader):
 
 
 class ColumnReader(Reader):
-    """Reads features that are stored one by one.
+    """Reads features that are stored as one array each.
 
     Parameters
     ----------

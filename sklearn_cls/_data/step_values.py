@@ -1,4 +1,4 @@
-"""The values at the steps of sequences, as a reader of a figure knows them.
+"""The values at the steps of sequences, in the units of X, as figures show them.
 
 Shapes: T steps, F features.
 """

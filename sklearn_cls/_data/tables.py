@@ -12,6 +12,7 @@ Shapes: n sequences, T steps, F features, S steps of several sequences.
 
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import compress
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from sklearn_cls._data.columns import (
     column_from_array,
     column_from_series,
     is_missing_value,
+    library_of,
 )
 
 STEPS, TEXT, SCALAR = "steps", "text", "scalar"  # what the cells of a column are
@@ -72,11 +74,6 @@ def reject_multi_index(X):
             f"to a row for each sequence: sklearn_cls.datasets.from_long(X.reset_index(), "
             f"id={names[0]!r}).data."
         )
-
-
-def library_of(X):
-    """Return the name of the package that defines the class of X."""
-    return type(X).__module__.partition(".")[0]
 
 
 def is_frame(X):
@@ -306,31 +303,27 @@ def _from_2d_frame(frame, names, series, contents):
             "has a row for each step, convert it by sklearn_cls.datasets.from_long; the times of "
             "the steps are then a clock."
         )
-    codes = [
-        n
-        for n, t, content in zip(names, dtypes, contents, strict=True)
-        if content == TEXT or t in (nw.Categorical, nw.Enum)
+    is_code = [
+        content == TEXT or dtype in (nw.Categorical, nw.Enum)
+        for dtype, content in zip(dtypes, contents, strict=True)
     ]
-    if not codes:
+    if not any(is_code):
         return frame
-    by_name = dict(zip(names, series, strict=True))
-    if len(codes) < len(names) and all(
-        column_from_series(by_name[n], f"column {n!r} of X").holds_numbers for n in codes
-    ):
-        return frame
-    if len(codes) < len(names):
-        other = next(n for n in names if n not in codes)
+    if len(names) == 1:
+        return _from_strings(list(series[0]))
+    where = [f"column {name!r} of X" for name in names]
+    if not all(is_code):
+        codes = map(column_from_series, compress(series, is_code), compress(where, is_code))
+        if all(column.holds_numbers for column in codes):
+            return frame
+        code, other = (names[is_code.index(value)] for value in (True, False))
         raise ValueError(
-            f"Column {codes[0]!r} of X holds text or categories, and column {other!r} numbers. A "
-            "data frame without lists in its cells is an array (n_sequences, n_steps) of a single "
+            f"Column {code!r} of X holds text or categories, and column {other!r} numbers. A data "
+            "frame without lists in its cells is an array (n_sequences, n_steps) of a single "
             "feature. If X has a row for each step, convert it by "
             "sklearn_cls.datasets.from_long(X, id=...); if it has no steps, use another classifier."
         )
-    if len(names) == 1:
-        return _from_strings(list(series[0]))
-    columns = [
-        column_from_series(s, f"column {n!r} of X") for s, n in zip(series, names, strict=True)
-    ]
+    columns = list(map(column_from_series, series, where))
     values = np.stack([np.append(c.codes, [None])[c.values] for c in columns], axis=1)
     n_sequences, n_steps = values.shape
     column = column_from_array(values.reshape(-1), "X")

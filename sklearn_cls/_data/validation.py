@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_array
 
+from sklearn_cls._data.columns import library_of
 from sklearn_cls._data.encoding import encode_array, encode_table, learn_array, learn_table
 from sklearn_cls._data.features import (
     Features,
@@ -29,7 +30,7 @@ from sklearn_cls._data.sequences import (
     infinity_error,
     steps_per_chunk,
 )
-from sklearn_cls._data.tables import Table, is_frame, library_of, read_table
+from sklearn_cls._data.tables import Table, is_frame, read_table
 from sklearn_cls._data.warning_filters import FILTERS_LOCK
 
 NUMPY_FLOATS = {torch.float16, torch.float32, torch.float64}

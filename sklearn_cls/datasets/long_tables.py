@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from sklearn_cls._data.columns import CODE, column_from_series
+from sklearn_cls._data.tables import offsets_of
 from sklearn_cls.datasets.nesting import nested
 from sklearn_cls.datasets.stacked_tables import check_remaining_columns, unstack
 
@@ -127,7 +128,7 @@ def from_long(
     ids = [table[name].to_numpy()[first] for name in roles.ids]
     steps, lengths = _steps(table, roles, sequence, others, columns)
     return Bunch(
-        data=nested(steps, np.concatenate([[0], np.cumsum(lengths)])),
+        data=nested(steps, offsets_of(lengths)),
         target=_per_sequence(labels, "labels", table, roles.ids, sequence, first),
         groups=_per_sequence(groups, "groups", table, roles.ids, sequence, first),
         ids=ids[0] if len(ids) == 1 else _as_rows(ids),
