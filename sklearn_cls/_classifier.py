@@ -24,13 +24,15 @@ from sklearn_cls._compat import (
     with_callbacks,
 )
 from sklearn_cls._data.scaler import fit_scaler
+from sklearn_cls._data.split import split_for_validation
 from sklearn_cls._data.targets import (
+    check_groups,
     check_labels,
     check_same_classes,
     check_targets,
-    stratified_split,
+    check_validation_targets,
 )
-from sklearn_cls._data.validation import check_sequences
+from sklearn_cls._data.validation import check_sequences, errors_name_validation_data
 from sklearn_cls._data.warning_filters import FILTERS_LOCK
 from sklearn_cls._network.cls_token import CLS_STRATEGIES
 from sklearn_cls._network.embedding import EMBEDDINGS
@@ -159,12 +161,14 @@ class CLSTransformerClassifier(
         inversely proportional to the class frequencies.
 
     early_stopping : bool, default=False
-        Whether to hold out a validation set and stop when its loss has not decreased for
-        `n_iter_no_change` epochs. The weights of the best epoch are restored.
+        Whether to stop when the loss of a validation set has not decreased for `n_iter_no_change`
+        epochs. The weights of the best epoch are restored. The validation set is passed to `fit`
+        as `X_val` and `y_val`, or held out of the training sequences.
 
     validation_fraction : float in (0, 1), default=0.1
-        Fraction of the training sequences to hold out, stratified by class. Only used if
-        `early_stopping` is True.
+        Fraction of the training sequences to hold out, stratified by class, or fraction of the
+        groups if `groups` is passed to `fit`. Only used if `early_stopping` is True and `X_val` is
+        not passed.
 
     n_iter_no_change : int, default=10
         Number of epochs without improvement before stopping. Only used if `early_stopping` is True.
@@ -346,7 +350,10 @@ class CLSTransformerClassifier(
 
     @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, checkpoint=None):
+    def fit(
+        self, X, y, sample_weight=None, checkpoint=None, *, X_val=None, y_val=None,
+        sample_weight_val=None, groups=None,
+    ):  # fmt: skip
         """Train on sequences.
 
         Ctrl-C ends training with a warning and leaves a usable model, with the weights of the best
@@ -376,6 +383,23 @@ class CLSTransformerClassifier(
             number of threads, ends with the weights of an uninterrupted fit. `n_jobs`, `verbose`
             and `callbacks` may differ.
 
+        X_val : array-like or list of arrays, default=None
+            Sequences of the validation set for early stopping, by default held out of X. In a
+            :class:`~sklearn.pipeline.Pipeline` with `transform_input=["X_val"]`, they are
+            transformed as X is.
+
+        y_val : array-like of shape (n_val,), default=None
+            Class labels of `X_val`, all of which must occur in y.
+
+        sample_weight_val : array-like of shape (n_val,), default=None
+            Weight of each sequence of `X_val` in the validation loss, multiplied by
+            `class_weight`.
+
+        groups : array-like of shape (n_sequences,), default=None
+            Group of each sequence, such as the person it comes from: no group is in both the
+            training and the validation set. Only used if `early_stopping` is True and `X_val` is
+            None.
+
         Returns
         -------
         self : CLSTransformerClassifier
@@ -384,8 +408,9 @@ class CLSTransformerClassifier(
         Raises
         ------
         ValueError
-            If a parameter, X, y or `sample_weight` is invalid, if `checkpoint` belongs to other
-            data or parameters, or if training diverges. The estimator is then unchanged.
+            If a parameter or an argument is invalid, if `X_val` is passed without
+            `early_stopping=True`, if `checkpoint` belongs to other data or parameters, or if
+            training diverges. The estimator is then unchanged.
         TypeError
             If `checkpoint` is not a path.
         RuntimeError
@@ -403,13 +428,23 @@ class CLSTransformerClassifier(
             warm_start_net, has_validation=self.early_stopping
         )
         data, classes, features = self._check_data(X, y, sample_weight, previous)
-        checkpoint = open_checkpoint(checkpoint, self, data, classes, device, warm_start_net)
+        valid = self._check_validation_data(
+            X_val, y_val, sample_weight_val, data, classes, features, previous
+        )
+        if groups is not None:
+            groups = check_groups(groups, data.sequences)[data.indices]
+        checkpoint = open_checkpoint(
+            checkpoint, self, data, valid, groups, classes, device, warm_start_net
+        )
         with torch_settings(), EpochBar() as bar, checkpoint:
             if checkpoint.seed is None:
                 checkpoint.seed = self._draw_seed(warm_start_net)
-            train, valid = data, None
+            train = data
             if self.early_stopping:
-                train, valid = stratified_split(data, self.validation_fraction, checkpoint.seed)
+                if valid is None:
+                    train, valid = split_for_validation(
+                        data, self.validation_fraction, checkpoint.seed, groups
+                    )
                 callbacks.append(("_early_stopping", early_stopping(self.n_iter_no_change)))
             training = training_params(self, train)
 
@@ -741,6 +776,30 @@ class CLSTransformerClassifier(
         )
         classes, data = check_targets(self, sequences, y, sample_weight, classes, is_part=is_part)
         return data, classes, features
+
+    def _check_validation_data(self, X, y, sample_weight, data, classes, features, previous):
+        """Check `X_val`, `y_val` and `sample_weight_val`; return a dataset, or None without them.
+
+        `data` is the dataset of training.
+        """
+        if X is None and y is None and sample_weight is None:
+            return None
+        if X is None or y is None:
+            missing = "X_val" if X is None else "y_val"
+            raise ValueError(f"The validation set needs X_val and y_val, but {missing} is None.")
+        if not self.early_stopping:
+            raise ValueError(
+                "X_val and y_val are used only for early stopping, but early_stopping=False; set "
+                "early_stopping=True, or call fit without them."
+            )
+        max_length = None
+        if previous is not None:
+            max_length = previous.module.max_length
+        elif self.positions == "learned":
+            max_length = int(data.lengths.max())
+        with errors_name_validation_data():
+            sequences, _ = check_sequences(X, type(self).__name__, features, max_length)
+            return check_validation_targets(self, sequences, y, sample_weight, classes, data)
 
     def _draw_seed(self, warm_start_net):
         """Return the seed of a fit, a different one for each fit that continues training."""

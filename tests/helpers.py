@@ -8,6 +8,8 @@ import pytest
 from skorch.callbacks import Callback
 
 from sklearn_cls import CLSTransformerClassifier
+from sklearn_cls._data.batches import SequenceDataset
+from sklearn_cls._data.validation import read_sequences
 from sklearn_cls._persistence.checkpoint_file import read_state
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -46,6 +48,12 @@ def bumps(n=60, n_steps=20, n_features=2, seed=0):
         start = n_steps // 2 * late + rng.integers(n_steps // 4)
         x[start : start + 3, 0] += 3
     return X, y
+
+
+def labeled_ones(lengths, y):
+    """Return a dataset of sequences of some lengths, whose values are 1, with class codes y."""
+    values = read_sequences([np.ones(n) for n in lengths])
+    return SequenceDataset(values, np.arange(len(y)), np.array(y), np.ones(len(y), np.float32))
 
 
 class Hook(Callback):

@@ -91,6 +91,28 @@ def test_a_resumed_fit_gives_the_weights_of_an_uninterrupted_one(params, data, p
     assert os.listdir(path.parent) == []
 
 
+def test_a_fit_resumes_with_the_same_validation_data_only(data, path):
+    X, y = data
+    clf, valid = small(early_stopping=True), {"X_val": X[40:], "y_val": y[40:]}
+    crash(clf, (X[:40], y[:40]), path, 2, **valid)
+    other = {**valid, "X_val": X[40:] + 1}
+    with pytest.raises(ValueError, match="in which X_val, y_val or sample_weight_val is different"):
+        clf.fit(X[:40], y[:40], checkpoint=path, **other)
+    with pytest.raises(ValueError, match="in which X_val, y_val or sample_weight_val is different"):
+        clf.fit(X[:40], y[:40], checkpoint=path)
+    clf.fit(X[:40], y[:40], checkpoint=path, **valid)
+    assert_equal(clf, small(early_stopping=True).fit(X[:40], y[:40], **valid))
+
+
+def test_a_fit_resumes_with_the_same_groups_only(data, path):
+    clf, person = small(early_stopping=True), np.arange(60) // 6
+    crash(clf, data, path, 2, groups=person)
+    with pytest.raises(ValueError, match="in which groups are different"):
+        clf.fit(*data, checkpoint=path, groups=person[::-1])
+    clf.fit(*data, checkpoint=path, groups=person)
+    assert_equal(clf, small(early_stopping=True).fit(*data, groups=person))
+
+
 def test_a_random_seed_is_restored(data, path):
     clf = small(random_state=None)
     crash(clf, data, path)

@@ -4,15 +4,10 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from sklearn_cls._data.batches import SequenceDataset
-from sklearn_cls._data.targets import (
-    check_labels,
-    check_targets,
-    class_weights,
-    stratified_split,
-)
+from sklearn_cls._data.split import split_for_validation
+from sklearn_cls._data.targets import check_labels, check_targets, class_weights
 from sklearn_cls._data.validation import read_sequences
-from tests.helpers import small
+from tests.helpers import labeled_ones, small
 
 SIX = np.array([0, 1, 0, 1, 1, 1])
 
@@ -26,11 +21,6 @@ def check(y, sample_weight=None, classes=None, n=None, class_weight=None, **kwar
     n = len(y) if n is None else n
     estimator = small(class_weight=class_weight)
     return check_targets(estimator, sequences(n), y, sample_weight, classes, **kwargs)
-
-
-def dataset(lengths, y):
-    values = read_sequences([np.ones(n) for n in lengths])
-    return SequenceDataset(values, np.arange(len(y)), np.array(y), np.ones(len(y), np.float32))
 
 
 # Labels.
@@ -103,7 +93,9 @@ def test_labels_keep_their_kind(labels, kind):
     ],
 )
 def test_a_missing_label_of_any_kind_is_refused_by_its_index(labels):
-    with pytest.raises(ValueError, match=r"^y contains NaN .*: y\[1\] is missing .*Remove these"):
+    with pytest.raises(
+        ValueError, match=r"^y contains NaN .*: y\[1\] is missing .*Remove the sequences"
+    ):
         check(labels)
     with pytest.raises(ValueError, match=r"y\[0\] is missing \(None\), as are 2 others"):
         check([None, "a", None, None])
@@ -223,7 +215,7 @@ def continue_with_other_classes():
         lambda: check(LABELS, classes=OTHERS),
         lambda: check(LABELS, class_weight=dict.fromkeys(OTHERS, 1.0)),
         lambda: check(LABELS, np.eye(500)[0]),
-        lambda: stratified_split(dataset([1] * 500, range(500)), 0.1, 0),
+        lambda: split_for_validation(labeled_ones([1] * 500, range(500)), 0.1, 0),
         continue_with_other_classes,
     ],
     ids=["y", "class_weight", "sample_weight", "early_stopping", "classes"],
@@ -340,43 +332,3 @@ def test_very_large_weights_are_scaled_or_raise():
     assert check([0, 1, 1], np.full(3, 1e308))[1].weights.tolist() == [1, 1, 1]
     with pytest.raises(ValueError, match=r"sample_weight, .* too large for float32"):
         check([0, 1, 1], np.full(3, 1e39), is_part=True)
-
-
-# Validation split.
-
-
-def test_the_split_is_stratified_and_sorted_by_length():
-    rng = np.random.default_rng(0)
-    data = dataset(rng.integers(1, 50, size=100), np.arange(100) % 10 == 0)
-    train, valid = stratified_split(data, 0.2, seed=0)
-    assert (len(train), len(valid)) == (80, 20)
-    assert (train.y.sum(), valid.y.sum()) == (8, 2)
-    assert sorted([*train.indices, *valid.indices]) == list(range(100))
-    assert (np.diff(valid.lengths) >= 0).all()
-    again = stratified_split(data, 0.2, seed=0)[1]
-    other = stratified_split(data, 0.2, seed=1)[1]
-    assert again.indices.tolist() == valid.indices.tolist()
-    assert set(other.indices) != set(valid.indices)
-
-
-def test_the_validation_size_is_rounded_up_and_every_class_is_included():
-    assert len(stratified_split(dataset([1] * 25, [0, 1] * 12 + [0]), 0.1, 0)[1]) == 3
-    assert len(stratified_split(dataset([1] * 20, [0, 1, 2, 3] * 5), 0.05, 0)[1]) == 4
-
-
-def test_too_few_sequences_of_a_class_for_a_split_raise():
-    message = (
-        r"early_stopping=True cannot hold out validation_fraction=0.5 of 3 sequences by class: "
-        r"2 would be held out, .* 2 classes; the smallest class has 1\. "
-        r"Add data or set early_stopping=False\."
-    )
-    with pytest.raises(ValueError, match=message):
-        stratified_split(dataset([1, 1, 1], [0, 0, 1]), 0.5, seed=0)
-    with pytest.raises(ValueError, match=r"3 would be held out, .* smallest class has 2\."):
-        stratified_split(dataset([1] * 4, [0, 0, 1, 1]), 0.75, seed=0)
-
-
-def test_the_split_keeps_one_sequence_of_each_class_for_training_and_for_validation():
-    y = np.repeat([0, 1, 2], 2)
-    train, valid = stratified_split(dataset([1] * 6, y), 0.01, seed=0)
-    assert sorted(train.y) == sorted(valid.y) == [0, 1, 2]

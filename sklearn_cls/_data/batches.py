@@ -70,6 +70,10 @@ class SequenceDataset(Dataset):
         """Return the dataset of the items `i`."""
         return SequenceDataset(self.sequences, self.indices[i], self.y[i], self.weights[i])
 
+    def sorted_by_length(self):
+        """Return the dataset sorted by length, so that batches in order have little padding."""
+        return self.take(np.argsort(self.lengths, kind="stable"))
+
     def scaled(self, scaler):
         """Return a dataset whose sequences are standardized by `scaler`."""
         return replace(self, sequences=replace(self.sequences, scaler=scaler))

@@ -1,4 +1,4 @@
-"""Validation of y, `sample_weight`, `class_weight` and `classes`, and the validation split.
+"""Validation of y, `sample_weight`, `class_weight`, `classes` and `groups`.
 
 Almost all errors about them are raised here; `partial_fit` itself rejects "balanced" class weights.
 
@@ -37,17 +37,14 @@ def check_targets(estimator, sequences, y, sample_weight, classes=None, *, is_pa
             f"This {type(estimator).__name__} estimator requires y to be passed, but the target "
             "y is None."
         )
-    y = check_labels(y, "y")
-    with errors_name_argument("y"):
-        check_consistent_length(sequences, y)
+    y = _check_y(sequences, y)
     classes, codes = _encode(
-        estimator, y, y if classes is None else check_labels(classes, "classes")
+        estimator,
+        y,
+        y if classes is None else check_labels(classes, "classes"),
+        "pass all classes to the first call of partial_fit, or call fit with warm_start=False",
     )
-    with errors_name_argument("sample_weight"), FILTERS_LOCK:
-        reject_masked(sample_weight)
-        weights = check_sample_weight(
-            sample_weight, codes, dtype=np.float64, ensure_non_negative=True
-        )
+    weights = _check_sample_weight(sample_weight, codes)
     indices = np.flatnonzero(weights)
     by_class = class_weights(estimator.class_weight, codes[indices], classes)
     weights = weights[indices] * by_class[codes[indices]]
@@ -55,6 +52,48 @@ def check_targets(estimator, sequences, y, sample_weight, classes=None, *, is_pa
     _check_n_classes(classes, codes[indices], minimum=1 if is_part else 2)
     weights = _scale_weights(weights, is_part)
     return classes, SequenceDataset(sequences, indices, codes[indices], weights)
+
+
+def check_validation_targets(estimator, sequences, y, sample_weight, classes, train):
+    """Return the validation dataset of the sequences with positive weight, sorted by length.
+
+    `train` is the dataset of training: the class weights are those of its classes.
+    """
+    y = _check_y(sequences, y)
+    _, codes = _encode(estimator, y, classes, "remove the sequences of other classes from X")
+    weights = _check_sample_weight(sample_weight, codes)
+    weights = weights * class_weights(estimator.class_weight, train.y, classes)[codes]
+    indices = np.flatnonzero(weights > 0)
+    if len(indices) == 0:
+        raise ValueError(
+            "All sequences of X have weight 0; check y, sample_weight and class_weight."
+        )
+    weights = _scale_weights(weights[indices], is_part=False)
+    return SequenceDataset(sequences, indices, codes[indices], weights).sorted_by_length()
+
+
+def check_groups(groups, sequences):
+    """Return the group of each sequence as whole numbers, (n,)."""
+    with errors_name_argument("groups"), FILTERS_LOCK:
+        reject_masked(groups)
+        groups = column_or_1d(_as_array(groups, "groups"))
+        check_consistent_length(sequences, groups)
+        return np.unique(groups, return_inverse=True)[1]
+
+
+def _check_y(sequences, y):
+    """Return y as a 1-D array with a label for each sequence."""
+    y = check_labels(y, "y")
+    with errors_name_argument("y"):
+        check_consistent_length(sequences, y)
+    return y
+
+
+def _check_sample_weight(sample_weight, codes):
+    """Return the weight of each sequence as float64; 1 if `sample_weight` is None."""
+    with errors_name_argument("sample_weight"), FILTERS_LOCK:
+        reject_masked(sample_weight)
+        return check_sample_weight(sample_weight, codes, dtype=np.float64, ensure_non_negative=True)
 
 
 def check_labels(labels, name):
@@ -111,7 +150,7 @@ def _reject_missing(labels, is_missing, name):
         others = f", as are {n - 1} others" if n > 1 else ""
         raise ValueError(
             f"{name} contains NaN or another missing value: {name}[{i}] is missing "
-            f"({labels.tolist()[i]!r}){others}. Remove these labels and their sequences."
+            f"({labels.tolist()[i]!r}){others}. Remove the sequences for which it is missing."
         )
 
 
@@ -127,8 +166,11 @@ def check_same_classes(classes, known):
         )
 
 
-def _encode(estimator, y, labels):
-    """Return the sorted classes in `labels` (K,) and the class codes of y (n,)."""
+def _encode(estimator, y, labels, advice):
+    """Return the sorted classes in `labels` (K,) and the class codes of y (n,).
+
+    `advice` is what the error about classes that are not in `labels` says.
+    """
     # Imported lazily: this import takes as long as that of the rest of the package.
     from sklearn.preprocessing import LabelEncoder
 
@@ -139,8 +181,7 @@ def _encode(estimator, y, labels):
         if unknown:
             raise ValueError(
                 f"y has classes {list_labels(np.array(unknown))}, but the classes of this "
-                f"{type(estimator).__name__} are {list_labels(encoder.classes_)}; pass all classes "
-                "to the first call of partial_fit, or call fit with warm_start=False."
+                f"{type(estimator).__name__} are {list_labels(encoder.classes_)}; {advice}."
             )
         return encoder.classes_, encoder.transform(y)
 
@@ -195,25 +236,3 @@ def _scale_weights(weights, is_part):
             "sample_weight by its mean."
         )
     return weights.astype(np.float32)
-
-
-def stratified_split(data, validation_fraction, seed):
-    """Return a training and a validation dataset with the same class proportions."""
-    from sklearn.model_selection import train_test_split  # imported lazily: it is slow
-
-    _, counts = np.unique(data.y, return_counts=True)
-    n_valid = max(int(np.ceil(validation_fraction * len(data))), len(counts))
-    if counts.min() < 2 or len(data) - n_valid < len(counts):
-        raise ValueError(
-            f"early_stopping=True cannot hold out validation_fraction={validation_fraction} of "
-            f"{len(data)} sequences by class: {n_valid} would be held out, and training needs at "
-            f"least one of each of the {len(counts)} classes; the smallest class has "
-            f"{counts.min()}. Add data or set early_stopping=False."
-        )
-    with FILTERS_LOCK:
-        train, valid = train_test_split(
-            np.arange(len(data)), test_size=n_valid, random_state=seed, stratify=data.y
-        )
-    # Validation batches are not shuffled. Sorting by length keeps their padding short.
-    valid = valid[np.argsort(data.lengths[valid], kind="stable")]
-    return data.take(train), data.take(valid)

@@ -162,6 +162,16 @@ def errors_name_argument(argument):
         raise kind(f"{argument}: {error}") from error
 
 
+@contextmanager
+def errors_name_validation_data():
+    """Turn the names of training data in errors into those of validation data: X into X_val."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        message = re.sub(r"\b(X|y|sample_weight)\b", r"\1_val", str(error))
+        raise type(error)(message) from error
+
+
 def reject_masked(values):
     """Raise an error for a masked array: NumPy would use the values under the mask."""
     if np.ma.is_masked(values):

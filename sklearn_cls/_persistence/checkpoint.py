@@ -161,8 +161,11 @@ class Checkpoint(PassiveCallback):
             ) from error
 
 
-def open_checkpoint(path, estimator, data, classes, device, warm_start_net):
-    """Return the checkpoint of a fit of `estimator` to the dataset `data`."""
+def open_checkpoint(path, estimator, data, valid, groups, classes, device, warm_start_net):
+    """Return the checkpoint of a fit of `estimator` to the dataset `data`.
+
+    `valid` is the validation dataset, or None; `groups` are those of `data`, or None.
+    """
     if path is None:
         return Checkpoint()
     if is_in_cross_validation():
@@ -174,7 +177,7 @@ def open_checkpoint(path, estimator, data, classes, device, warm_start_net):
     # The path is resolved now, because a callback may change the working directory.
     folder, name = os.path.split(resolve_links(check_path(path, "checkpoint")))
     path = os.path.join(os.path.realpath(folder or ".", strict=True), name)
-    fingerprint = fit_fingerprint(estimator, data, classes, device, warm_start_net)
+    fingerprint = fit_fingerprint(estimator, data, valid, groups, classes, device, warm_start_net)
     return Checkpoint(path, fingerprint)
 
 
@@ -194,7 +197,7 @@ def check_state(path, state):
     return state
 
 
-def fit_fingerprint(estimator, data, classes, device, warm_start_net):
+def fit_fingerprint(estimator, data, valid, groups, classes, device, warm_start_net):
     """Return what two fits must have in common for one to resume the other."""
     params = estimator.get_params(deep=False)
     described = {k: describe(v) for k, v in params.items() if k not in IGNORED_PARAMS}
@@ -205,6 +208,8 @@ def fit_fingerprint(estimator, data, classes, device, warm_start_net):
         "X": sha256(numbers(data)),
         "y": f"{classes.tolist()} {sha256([data.y, data.indices])}",
         "sample_weight": sha256([data.weights]),
+        "X_val": sha256([] if valid is None else [*numbers(valid), valid.y, valid.weights]),
+        "groups": sha256([] if groups is None or not estimator.early_stopping else [groups]),
         # After an interruption, the estimator holds partly trained weights, so the stored hash of
         # the weights that the fit started from is used.
         "warm_start": getattr(warm_start_net, "resumed_from", None) or sha256(weights),
@@ -235,6 +240,8 @@ def check_fingerprint(path, saved, expected):
                 "X": "in which X is different",
                 "y": "in which y is different",
                 "sample_weight": "in which sample_weight or class_weight is different",
+                "X_val": "in which X_val, y_val or sample_weight_val is different",
+                "groups": "in which groups are different",
                 "warm_start": "which started from different weights (warm_start=True)",
             }.get(name, f"in which {name} is {saved.get(name)}, not {value}")
             raise ValueError(
