@@ -118,6 +118,17 @@ def test_padding_changes_no_output(pooling, positions, embedding, patch_size):
 
 
 @pytest.mark.parametrize("embedding", ["linear", "conv"])
+@pytest.mark.parametrize("is_training", [True, False], ids=["train", "eval"])
+def test_the_values_of_padding_do_not_matter(embedding, is_training):
+    params = {"embedding": embedding, "has_missing": True, "use_instance_norm": True}
+    encoder = make(**params, n_categories=(2,)).train(is_training)
+    x, is_padding = batch(padded=True)
+    for value in (torch.nan, torch.inf, 7.0):
+        padded = x.masked_fill(is_padding.unsqueeze(-1), value)
+        assert torch.equal(encoder(padded, is_padding), encoder(x, is_padding))
+
+
+@pytest.mark.parametrize("embedding", ["linear", "conv"])
 @pytest.mark.parametrize("patch_size", [1, 3])
 def test_padding_changes_no_output_of_sequences_with_codes(embedding, patch_size):
     encoder = make(embedding=embedding, patch_size=patch_size, n_categories=(2,)).eval()

@@ -7,6 +7,8 @@ import pyarrow as pa
 import pytest
 from sklearn.compose import ColumnTransformer
 from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from sklearn_cls import CLSTransformerClassifier
 from sklearn_cls._data.columns import CLOCK, CODE, NUMBER
@@ -344,6 +346,22 @@ def test_frames_of_three_libraries_have_equal_predictions_and_work_in_searches(t
     assert search.predict(X).shape == (60,)
     for frame in (pl.DataFrame(lists), X_test):
         small(max_epochs=1).fit(frame, y_test)
+
+
+@pytest.mark.parametrize("output", ["default", "pandas"])
+def test_a_column_transformer_scales_some_columns_and_passes_sequences_on(output):
+    X, y = events()
+    frame = X[["amount", "code", "age"]]
+    transformer = ColumnTransformer(
+        [("scale", StandardScaler(), ["age"]), ("keep", "passthrough", ["amount", "code"])],
+        verbose_feature_names_out=False,
+    ).set_output(transform=output)
+    scaled = frame[["age", "amount", "code"]].assign(
+        age=(frame["age"] - frame["age"].mean()) / frame["age"].std(ddof=0)
+    )
+    pipeline = make_pipeline(transformer, small(max_epochs=2)).fit(frame, y)
+    expected = small(max_epochs=2).fit(scaled, y).predict_proba(scaled)
+    assert np.allclose(pipeline.predict_proba(frame), expected, atol=1e-5)
 
 
 def test_names_out_of_a_column_transformer():

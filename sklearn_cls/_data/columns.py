@@ -63,12 +63,14 @@ def library_of(X):
 
 
 def column_from_series(series, name):
-    """Return a series of pandas or polars, or a chunked array of pyarrow, as a `Column`.
+    """Return a series of pandas or polars, a chunked array of pyarrow or an array as a `Column`.
 
     `name` is what error messages call it.
     """
     import narwhals as nw
 
+    if isinstance(series, np.ndarray):
+        return column_from_array(series, name)
     series = nw.from_native(series, series_only=True)
     dtype = series.dtype
     if series.null_count() == len(series):

@@ -10,7 +10,7 @@ All of them become a `Table`, which has a `Column` for each feature.
 Shapes: n sequences, T steps, F features, S steps of several sequences.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from itertools import compress
 
@@ -107,6 +107,14 @@ def _from_frame(frame):
         return _from_2d_frame(frame, names, series, contents)
     if len(names) == 1:
         return _from_nested_series(series[0], names[0])
+    return _from_columns(names, series, contents)
+
+
+def _from_columns(names, series, contents):
+    """Return columns, of which at least one has sequences in its cells, as a table.
+
+    A column is a series or an array of objects.
+    """
     columns, all_names, lengths, first = [], [], None, None
     for s, name, content in zip(series, names, contents, strict=True):
         if content == STEPS:
@@ -150,10 +158,11 @@ def offsets_of(lengths):
 
 
 def _content(series):
-    """Return what the cells of a series are: STEPS, TEXT or SCALAR."""
+    """Return what the cells of a series, or of an array of objects, are: STEPS, TEXT or SCALAR."""
     import narwhals as nw
 
-    dtype = nw.from_native(series, series_only=True).dtype
+    is_array = isinstance(series, np.ndarray)
+    dtype = nw.Object if is_array else nw.from_native(series, series_only=True).dtype
     if dtype in (nw.List, nw.Array):
         return STEPS
     if dtype == nw.String:
@@ -203,8 +212,10 @@ def flatten(series, name):
     import narwhals as nw
 
     where = "X" if name is None else f"column {name!r} of X"
-    dtype = nw.from_native(series, series_only=True).dtype
-    if dtype == nw.Object:
+    if (
+        isinstance(series, np.ndarray)
+        or nw.from_native(series, series_only=True).dtype == nw.Object
+    ):
         return _flatten_objects(list(series), name, where)
     flat, lengths = _flatten_lists(series)
     inner = nw.from_native(flat, series_only=True).dtype
@@ -334,6 +345,10 @@ def _from_array(X):
     """Return an array of text or objects as a table, or as it is if it holds numbers."""
     if X.ndim == 1 and X.size:
         return _from_items(list(X))
+    if X.ndim == 2 and _holds_arrays(X.reshape(-1)):  # A ColumnTransformer makes such arrays.
+        names, columns = range(X.shape[1]), list(X.T)
+        table = _from_columns(names, columns, [_content(column) for column in columns])
+        return replace(table, names=None)
     if X.ndim not in (2, 3) or X.size == 0 or (X.dtype == object and not _holds_text(X)):
         return X
     n_sequences, n_steps = X.shape[:2]

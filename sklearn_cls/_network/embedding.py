@@ -107,13 +107,16 @@ class Embedding(nn.Module):
     def number_inputs(self, x, is_padding):
         """Impute missing values in numbers x (B, T, F), and append the optional inputs."""
         missing = x.isnan()
+        if is_padding is not None:
+            is_padding = is_padding.unsqueeze(-1)  # (B, T, 1)
+            missing = missing | is_padding  # whatever the values are that the padding has
         x = x.masked_fill(missing, 0.0)
         inputs = [x]
         if self.use_instance_norm:
             inputs.append(instance_norm(x, missing))
         if self.has_missing:
-            if is_padding is not None:  # padding is NaN, but not a missing value
-                missing = missing & ~is_padding.unsqueeze(-1)
+            if is_padding is not None:  # Padding is not a missing value.
+                missing = missing & ~is_padding
             inputs.append(missing.to(x.dtype))
         return torch.cat(inputs, -1)
 
