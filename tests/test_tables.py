@@ -207,6 +207,17 @@ def test_errors_about_categorical_features_name_them(categorical_features, messa
         check(frames, categorical_features=categorical_features)
 
 
+@pytest.mark.parametrize("form", [np.array, list, "frame"], ids=["array", "list", "frame"])
+def test_large_integers_are_different_codes(form):
+    ids = 2**60 + np.arange(6).reshape(2, 3, 1)  # float64 rounds them to the same number
+    X = pd.DataFrame({"id": list(ids[..., 0])}) if form == "frame" else form(ids)
+    sequences, features = check(X, categorical_features=[0])
+    assert features.vocabularies[0].categories.tolist() == ids.reshape(-1).tolist()
+    assert sequences.pad(np.arange(2))[..., 0].tolist() == [[1, 2, 3], [4, 5, 6]]
+    unseen = check(form(ids + 1) if form != "frame" else X.map(lambda x: x + 1), features=features)
+    assert unseen[0].pad(np.arange(2))[..., 0].tolist() == [[2, 3, 4], [5, 6, 0]]
+
+
 def test_text_that_categorical_features_does_not_name_is_refused():
     X = pd.DataFrame({"x": NUMBERS, "code": CODES, "flag": [[True] * n for n in LENGTHS]})
     with pytest.raises(ValueError, match=r"feature 'code', which categorical_features does not"):

@@ -9,6 +9,7 @@ Shapes: n sequences, S steps of several sequences, F features, K categories.
 import reprlib
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Integral, Number
 
 import numpy as np
@@ -72,13 +73,21 @@ class Vocabulary:
 
     def inputs_of_numbers(self, values):
         """Return the inputs of the network for codes that are numbers, any shape, float32."""
-        categories = np.append(self.categories, np.nan).astype(np.float64)
-        position = np.searchsorted(categories[:-1], values)
-        inputs = np.where(categories[position] == values, position + 1, 0).astype(np.float32)
+        position = np.searchsorted(self._numbers, values)
+        inputs = np.zeros(values.shape, dtype=np.float32)
+        is_within = position < len(self)
+        within = position[is_within]
+        inputs[is_within] = np.where(self._numbers[within] == values[is_within], within + 1, 0)
         inputs[np.isnan(values)] = np.nan
         return inputs
 
-    @property
+    @cached_property
+    def _numbers(self):
+        """The categories as an array of numbers; integers stay exact, whatever their size."""
+        numbers = np.array(self.categories.tolist())
+        return numbers if numbers.dtype.kind in "iuf" else numbers.astype(np.float64)
+
+    @cached_property
     def holds_numbers(self):
         """Whether all categories are numbers."""
         return all(isinstance(category, Number) for category in self.categories)

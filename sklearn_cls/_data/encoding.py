@@ -176,10 +176,11 @@ def learn_array(sequences, features, categorical_features):
         return features
     kinds = [CODE if is_code else NUMBER for is_code in mask]
     names = feature_phrases(len(mask), features.names)
-    found = {j: (np.empty(0), np.empty(0, dtype=int)) for j in np.flatnonzero(mask)}
+    none = np.empty(0, dtype=sequences.dtype), np.empty(0, dtype=int)
+    found = dict.fromkeys(np.flatnonzero(mask), none)
     for steps in sequences.steps(np.arange(len(sequences))):  # (S, F)
         for j, (codes, counts) in found.items():
-            values = steps[:, j].astype(np.float64)
+            values = steps[:, j]
             new, new_counts = np.unique(values[~np.isnan(values)], return_counts=True)
             codes, positions = np.unique(np.append(codes, new), return_inverse=True)
             found[j] = codes, np.bincount(positions, np.append(counts, new_counts)).astype(int)
