@@ -2,7 +2,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sklearn_cls._data.clock import CLOCK_INPUTS, RESOLUTION, check_clock, clock_inputs
+from sklearn_cls._data.clock import (
+    CLOCK_INPUTS,
+    RESOLUTION,
+    check_clock,
+    clock_inputs,
+    rate_of_change,
+)
+from sklearn_cls._data.validation import check_sequences
 from tests.helpers import small
 
 TIMES = np.array(["2024-01-01T00:00:00", "2024-01-01T00:00:02", "2024-01-01T00:00:07"], "M8[s]")
@@ -60,6 +67,42 @@ def test_nanoseconds_to_centuries_are_told_apart():
     assert (np.diff(x[1:, LOG_GAP]) > 0.6).all()
 
 
+def rates(values, times=TIMES, lengths=None):
+    """Return the rates of change of numbers per second, without the square root."""
+    lengths = np.array([len(times)] if lengths is None else lengths)
+    roots = rate_of_change(np.asarray(values), times, lengths)
+    return (np.sign(roots) * roots**2).round(6).tolist()
+
+
+def test_the_rate_of_change_is_the_change_per_second_since_the_previous_step():
+    assert rates([1.0, 5, 0]) == [2, 2, -1]  # The first step has the rate of the second.
+    assert rates([1.0, 5, 0] * 2, np.tile(TIMES, 2), [3, 3]) == [2, 2, -1] * 2
+    assert rates([1.0, 5, 0], np.tile(TIMES, 1), [1, 2]) == [0, -1, -1]
+
+
+def test_the_rate_at_a_step_without_a_number_or_a_time_is_that_of_the_next_one_that_has_both():
+    assert rates([1.0, np.nan, 8]) == [1, 1, 1]
+    assert rates([np.nan, 5, 0]) == [-1, -1, -1]
+    assert rates([1.0, 5, np.nan]) == [2, 2, 0]
+    assert rates([np.nan, 5, np.nan]) == rates([np.nan] * 3) == [0, 0, 0]
+    times = TIMES.copy()
+    times[1] = "NaT"
+    assert rates([1.0, 100, 8], times) == [1, 1, 1]
+
+
+def test_the_rate_of_change_is_finite_and_zero_if_no_time_has_passed():
+    assert rates([1.0, 2, 5], TIMES[[0, 0, 1]]) == [0, 0, 1.5]
+    assert np.isfinite(rate_of_change(np.array([-1e308, 1e308, 0]), TIMES, np.array([3]))).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "uint8", "int64", "uint64", "bool"])
+def test_the_rate_of_change_of_numbers_of_any_dtype(dtype):
+    values = np.array([1, 0, 1] if dtype == "bool" else [5, 1, 6]).astype(dtype)
+    assert rates(values) == ([-0.5, -0.5, 0.2] if dtype == "bool" else [-2, -2, 1])
+    if dtype.endswith("int64"):
+        assert rates(values + np.array(2**60, dtype)) == [-2, -2, 1]
+
+
 def test_a_clock_that_runs_backwards_is_refused_by_sequence_and_step():
     times = np.concatenate([TIMES, TIMES[[0, 2, 1]]])
     message = r"X\[1\] in feature 't' decrease: step 2 is at .*:02, after .*:07. Sort the steps"
@@ -97,6 +140,28 @@ def test_gaps_alone_can_decide_the_class_and_a_shift_of_the_clock_changes_nothin
         assert np.array_equal(clf.predict_proba(form), clf.predict_proba(X_test))
     values = [x[["value"]] for x in X]
     assert small(max_epochs=30).fit(values, y).score([x[["value"]] for x in X_test], y_test) < 0.7
+
+
+def test_each_number_has_its_rate_of_change_as_a_further_input():
+    table = pd.DataFrame({"age": [63, 41], "when": [TIMES, TIMES[:2]], "x": [[1, 5, 0], [2, 2]]})
+    sequences, features = check_sequences(table, "Classifier", None)
+    x = np.concatenate([*sequences.steps(np.arange(2))])
+    assert x.shape == (5, 2 + len(CLOCK_INPUTS) + 2)
+    assert np.array_equal(x[:, -2], np.zeros(5))
+    assert np.allclose(x[:, -1], [2**0.5, 2**0.5, -1, 0, 0])
+    assert features.input_names[-1] == "the rate of change of feature 'x'"
+
+
+def test_rates_of_change_can_decide_the_class():
+    def sample(n, rng):
+        y, gaps = np.arange(n) % 2, rng.lognormal(0, 1, (n, 12))
+        speed = rng.choice([-1, 1], (n, 12)) * (1 + 2 * y[:, None])
+        X = {"when": list(gaps.cumsum(1) * 1e9), "x": list((speed * gaps).cumsum(1))}
+        X["when"] = [t.astype("m8[ns]") for t in X["when"]]
+        return pd.DataFrame(X), y
+
+    (X, y), (X_test, y_test) = (sample(n, np.random.default_rng(n)) for n in (100, 101))
+    assert small(max_epochs=30).fit(X, y).score(X_test, y_test) > 0.95
 
 
 def test_errors_name_the_column_of_the_clock():

@@ -451,9 +451,9 @@ WRONG_CODES = {
     "an unknown kind": (set_in("kinds", value=["clock", "number", "code", "word"]), "not those of"),
     "two clocks": (set_in("kinds", value=["clock", "clock", "code", "code"]), "not those of"),
     "no kinds": (set_in("kinds", value=None), "2 vocabularies do not fit"),
-    "fewer kinds": (set_in("kinds", value=["clock", "code", "code"]), "6 inputs, but n_features=7"),
+    "fewer kinds": (set_in("kinds", value=["clock", "code", "code"]), "6 inputs, but n_features=8"),
     "another order of kinds": (
-        set_in("kinds", value=["number", "clock", "code", "code", "number"]), "8 inputs"
+        set_in("kinds", value=["number", "clock", "code", "code", "number"]), "10 inputs"
     ),
     "a 2-D X": (set_in("fitted_on_2d", value=True), "a 2-D X has a single feature"),
     "a category twice": (set_in("vocabularies", 0, value=["a", "b", "b"]), "occurs twice"),

@@ -113,9 +113,9 @@ def test_numbers_come_first_then_the_clock_then_the_codes(frame):
     assert np.array_equal(x[..., :1], expected(NUMBERS), equal_nan=True)
     assert x[0, :3, 1].tolist() == [1, 1, 1]  # seconds
     sites = [[1], [2], [np.nan]]
-    assert np.array_equal(x[..., 5:], expected(CODE_INPUTS, sites), equal_nan=True)
+    assert np.array_equal(x[..., 6:], expected(CODE_INPUTS, sites), equal_nan=True)
     assert sequences.has_gaps.tolist() == [False, False, False]
-    assert len(features.input_names) == sequences.n_features == 7
+    assert len(features.input_names) == sequences.n_features == 8
     assert features.input_names[0] == "feature 'x'"
     assert features.input_names[1].endswith("of feature 'when'")
 

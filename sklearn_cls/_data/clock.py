@@ -2,12 +2,15 @@
 
 Only differences of times are used, so that a shift of all times of a sequence changes nothing. Each
 difference enters in seconds and as its logarithm, because gaps of one sequence may span
-microseconds to years.
+microseconds to years. Each number has its rate of change as a further input, because a network has
+to learn a division from many examples.
 
 Shapes: n sequences, S steps of several sequences.
 """
 
 import numpy as np
+
+from sklearn_cls._data.scaler import exact_parts
 
 CLOCK_INPUTS = (
     "time since the previous step",
@@ -50,6 +53,41 @@ def clock_inputs(times, lengths):
     )
     inputs[~is_known] = np.nan
     return inputs
+
+
+def rate_of_change(values, times, lengths):
+    """Return the square root, with its sign, of the rate of change of a number, float64 (S,).
+
+    The rate at a step is the change since the last step before it whose number and time are known,
+    per second. A step without such a rate, such as the first one, has the rate of the next step
+    that has one. Where there is none, and where no time has passed, it is 0. The square root is
+    taken because short gaps have huge rates.
+
+    Parameters
+    ----------
+    values : ndarray (S,) of any real dtype
+        The numbers, one sequence after the other, NaN if missing.
+    times, lengths
+        As those of `clock_inputs`.
+    """
+    ticks, seconds_per_tick, is_known = _ticks(times)
+    values, rest = exact_parts(values)
+    values = values.astype(np.float64, copy=False)
+    is_known = is_known & ~np.isnan(values)
+    previous, end = _previous_known(is_known), np.cumsum(lengths)
+    has_previous = is_known & (previous >= np.repeat(end - lengths, lengths))
+    with np.errstate(over="ignore", invalid="ignore"):
+        change = values - values[previous]
+        if np.ndim(rest):  # of large integers
+            change += rest - rest[previous]
+        gap = (ticks - ticks[previous]) * seconds_per_tick
+        rate = np.divide(change, gap, out=np.zeros(len(values)), where=has_previous & (gap > 0))
+    rate = np.nan_to_num(rate)
+    following = _following_known(has_previous)
+    has_following = following < np.repeat(end, lengths)
+    following = np.minimum(following, len(values) - 1)
+    rate = np.where(~has_previous & has_following, rate[following], rate)
+    return np.sign(rate) * np.sqrt(np.abs(rate))
 
 
 def check_clock(times, lengths, name):

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sklearn_cls._data.clock import check_clock, clock_inputs
+from sklearn_cls._data.clock import check_clock, clock_inputs, rate_of_change
 from sklearn_cls._data.codes import CodesReader, Vocabulary, categorical_mask
 from sklearn_cls._data.columns import CLOCK, CODE, NUMBER, as_objects
 from sklearn_cls._data.features import feature_phrases
@@ -88,6 +88,8 @@ def encode_table(table, features):
             times = _times(column, name)
             check_clock(times, lengths, name)
             clock += list(clock_inputs(times, lengths).T)
+    if clock:
+        clock += [_rates(values, times, lengths) for values in numbers]
     columns = [*numbers, *clock, *codes]
     lengths, has_gaps = _lengths_and_gaps(columns, table.offsets, len(codes))
     reader = ColumnReader(columns, table.offsets)
@@ -128,6 +130,13 @@ def _times(column, name):
     if column.kind == NUMBER and np.isnan(column.values).all():
         return np.full(len(column.values), "NaT", dtype="datetime64[ns]")
     raise _kind_error(column, CLOCK, name)
+
+
+def _rates(values, times, lengths):
+    """Return the rate of change of a number that each step has, or that each sequence has."""
+    if len(values) < len(times):
+        return np.zeros(len(values))
+    return rate_of_change(values, times, lengths)
 
 
 def _kind_error(column, expected, name):

@@ -57,6 +57,8 @@ class Features:
         names = {NUMBER: [], CLOCK: [], CODE: []}
         for phrase, kind in zip(phrases, self.kinds, strict=True):
             names[kind] += [f"{n} of {phrase}" for n in CLOCK_INPUTS] if kind == CLOCK else [phrase]
+        if CLOCK in self.kinds:
+            names[CLOCK] += [f"the rate of change of {phrase}" for phrase in names[NUMBER]]
         return [*names[NUMBER], *names[CLOCK], *names[CODE]]
 
     @property
