@@ -86,6 +86,8 @@ bench: .venv/ready-bench
 	$(RUN) benchmarks/bench_speed.py --out benchmarks/speed.csv
 	$(RUN) benchmarks/bench_growth.py --out benchmarks/growth.csv
 	$(RUN) benchmarks/bench_from_long.py --out benchmarks/from_long.csv
+	rm -f benchmarks/clock.csv
+	$(RUN) benchmarks/bench_clock.py --out benchmarks/clock.csv
 # bench_accuracy skips the runs that its output file already contains.
 	rm -f benchmarks/accuracy.csv
 	$(RUN) benchmarks/bench_accuracy.py --protocol test --out benchmarks/accuracy.csv

@@ -7,6 +7,7 @@ import pytest
 from tests.helpers import benchmark
 
 bench_accuracy = benchmark("bench_accuracy")
+bench_clock = benchmark("bench_clock")
 bench_from_long = benchmark("bench_from_long")
 bench_growth = benchmark("bench_growth")
 bench_speed = benchmark("bench_speed")
@@ -140,3 +141,29 @@ def test_the_growth_benchmark_measures_seconds_and_memory(bench_growth, monkeypa
     assert second["fit_exponent"] == pytest.approx(np.log(ratio) / np.log(4))
     assert first["predict_s"] > 0
     assert second["fit_MB"] > 0
+
+
+def test_the_benchmark_of_clocks_has_a_time_for_each_number(bench_clock):
+    for gaps in bench_clock.GAPS.values():
+        X, y = bench_clock.gap_problem(gaps, 50, np.random.default_rng(0))
+        assert set(y) == {0, 1}
+        for times, values in zip(X["time"], X["value"], strict=True):
+            assert times.shape == values.shape == (bench_clock.N_STEPS,)
+            assert (np.diff(times) > np.timedelta64(0)).all()
+
+
+def test_pendulums_are_observed_about_thirty_times_with_a_tenth_missing(bench_clock):
+    X, y = bench_clock.pendulum(500, np.random.default_rng(0))
+    assert set(y) == set(range(10))
+    assert abs(X["time"].map(len).mean() - bench_clock.HAWKES_MEAN) < 3
+    x, z = (np.concatenate(list(X[name])) for name in ("x", "y"))
+    assert abs(np.isnan(x).mean() - bench_clock.MISSING_FRACTION) < 0.02
+    is_known = ~np.isnan(x + z)
+    assert np.allclose((x**2 + z**2)[is_known], 1)
+
+
+def test_damping_slows_pendulums_down(bench_clock):
+    damping = np.repeat([1.0, 3.0], 100)
+    angles = bench_clock.pendulum_angles(damping, np.random.default_rng(0))
+    speed = np.abs(np.diff(angles[-50:], axis=0)).mean(0)
+    assert speed[100:].mean() < speed[:100].mean() / 2
