@@ -86,10 +86,10 @@ bench: .venv/ready-bench
 	$(RUN) benchmarks/bench_speed.py --out benchmarks/speed.csv
 	$(RUN) benchmarks/bench_growth.py --out benchmarks/growth.csv
 	$(RUN) benchmarks/bench_from_long.py --out benchmarks/from_long.csv
-	rm -f benchmarks/clock.csv
+# These three skip the runs that their output files already contain.
+	rm -f benchmarks/clock.csv benchmarks/codes.csv benchmarks/accuracy.csv
 	$(RUN) benchmarks/bench_clock.py --out benchmarks/clock.csv
-# bench_accuracy skips the runs that its output file already contains.
-	rm -f benchmarks/accuracy.csv
+	$(RUN) benchmarks/bench_codes.py --out benchmarks/codes.csv
 	$(RUN) benchmarks/bench_accuracy.py --protocol test --out benchmarks/accuracy.csv
 
 # Look up the pinned versions in the database of known vulnerabilities. With --strict, a package

@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.helpers import benchmark
+from tests.helpers import benchmark, small
 
 bench_accuracy = benchmark("bench_accuracy")
 bench_clock = benchmark("bench_clock")
+bench_codes = benchmark("bench_codes")
 bench_from_long = benchmark("bench_from_long")
 bench_growth = benchmark("bench_growth")
 bench_speed = benchmark("bench_speed")
@@ -108,6 +109,42 @@ def test_the_speed_benchmark_prints_and_writes_one_row_per_comparison(
     (row,) = pd.read_csv(tmp_path / "speed.csv").to_dict("records")
     assert row["ratio"] == pytest.approx(3, rel=0.5)
     assert row["ratio"] == pytest.approx(row["theirs"] / row["ours"], rel=0.5)
+
+
+def test_only_half_of_the_sequences_have_the_motif_and_no_count_of_codes_tells_which(bench_codes):
+    rng = np.random.default_rng(0)
+    for n_codes in (4, 8, 20):
+        X, y = bench_codes.make_motif(n_codes, 100, rng)
+        codes = bench_codes.AMINO_ACIDS[:n_codes]
+        motif = "".join(codes[i] for i in (0, 2, 1, 3, 1))
+        assert [motif in x for x in X] == y.astype(bool).tolist()
+        assert {len(x) for x in X} == {60}
+        assert set("".join(X)) == set(codes)
+        assert any(sorted(motif) == sorted(X[0][i : i + 5]) for i in range(56))
+
+
+@pytest.mark.parametrize("kind", ["uniform", "zipf"])
+def test_one_event_tells_the_classes_apart(bench_codes, kind):
+    X, y = bench_codes.make_event(kind, 100, np.random.default_rng(0))
+    assert X.shape == (100, 30)
+    assert ((X == "event 5000").sum(1) == y).all()
+    n_distinct = len(np.unique(X))
+    assert n_distinct > 2000 if kind == "uniform" else n_distinct < 1500
+
+
+def test_the_benchmark_of_codes_measures_the_problems_that_its_table_lacks(
+    bench_codes, tmp_path, monkeypatch
+):
+    command = ["--problems", "motif-4", "--out", str(tmp_path / "codes.csv")]
+    monkeypatch.setattr(bench_codes, "N_TRAIN", 20)
+    monkeypatch.setattr(bench_codes, "N_TEST", 10)
+    monkeypatch.setattr(bench_codes, "CLSTransformerClassifier", small)
+    bench_codes.main(command)
+    monkeypatch.setattr(bench_codes, "measure", None)
+    bench_codes.main(command)
+    (row,) = pd.read_csv(tmp_path / "codes.csv").to_dict("records")
+    assert (row["problem"], row["n_train"], row["splits"]) == ("motif-4", 20, 1)
+    assert 0 <= min(row["default"], row["regression"])
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])

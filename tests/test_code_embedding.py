@@ -40,7 +40,13 @@ def test_padding_is_zero_whatever_is_in_it():
 
 
 def test_all_channels_of_a_feature_together_vary_as_much_as_a_number_at_initialization():
-    assert make(5000).weight.square().sum(1).mean().item() == pytest.approx(1, rel=0.05)
+    assert make(*[64] * 80).weight.square().sum(1).mean().item() == pytest.approx(1, rel=0.05)
+
+
+def test_the_channels_of_many_categories_are_smaller_at_initialization():
+    few, many = make(4, 6400).weight.split([6, 6402])
+    assert many.square().sum(1).mean().item() == pytest.approx(0.01, rel=0.05)
+    assert torch.equal(few, make(4, 20).weight[:6])
 
 
 def test_rows_that_no_training_data_reach_are_zero_and_the_others_are_unchanged():

@@ -21,8 +21,8 @@ TIME_WARP_ANCHORS = 5  # random speeds per sequence; the speed is interpolated b
 CUTMIX_PROBABILITY = 0.5
 MAX_CUT_FRACTION = 0.5  # largest fraction of a sequence that CutMix replaces
 UNKNOWN_FRACTION = 0.1  # of the codes of a feature that become unknown
-# With more categories, most codes occur once in a sequence, and a single one may decide its class.
-MAX_UNKNOWN_CATEGORIES = 256
+# With more categories than an alphabet has, a single code may decide the class of a sequence.
+MAX_UNKNOWN_CATEGORIES = 32
 
 
 def augment(inputs, y, generator, *, n_classes, n_codes=0, use_cutmix=True):

@@ -15,6 +15,9 @@ import torch.nn.functional as F
 from torch import nn
 
 CHANNELS_PER_CODE = 16
+# Of more categories than these, most are rare and stay near their initial row. The smaller it is,
+# the less they hide the few codes that matter.
+MAX_LARGE_CATEGORIES = 64
 
 
 class CodeEmbedding(nn.Module):
@@ -34,9 +37,10 @@ class CodeEmbedding(nn.Module):
         first_row = [0, *itertools.accumulate(self.n_rows)][:-1]
         self.register_buffer("largest", torch.tensor(n_categories), persistent=False)
         self.register_buffer("first_row", torch.tensor(first_row), persistent=False)  # (M,)
-        # All channels of a feature together vary as much as a number does.
-        scale = CHANNELS_PER_CODE**-0.5
-        self.weight = nn.Parameter(scale * torch.randn(sum(self.n_rows), CHANNELS_PER_CODE))
+        self.weight = nn.Parameter(torch.randn(sum(self.n_rows), CHANNELS_PER_CODE))
+        with torch.no_grad():
+            for n, weight in zip(n_categories, self.weight.split(self.n_rows), strict=True):
+                weight *= initial_scale(n)
 
     @property
     def n_channels(self):
@@ -75,3 +79,11 @@ class CodeEmbedding(nn.Module):
             is_varying.append(reached.sum() > 1)
             weight[~(reached & is_varying[-1])] = 0.0
         return torch.stack(is_varying).repeat_interleave(CHANNELS_PER_CODE)
+
+
+def initial_scale(n_categories):
+    """Return the standard deviation of the initial channels of a feature.
+
+    All channels together vary as much as a number does, or less if there are many categories.
+    """
+    return (CHANNELS_PER_CODE * max(1, n_categories / MAX_LARGE_CATEGORIES)) ** -0.5
