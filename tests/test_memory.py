@@ -73,7 +73,7 @@ def test_a_prediction_takes_the_memory_of_a_few_batches(kind, tmp_path):
 
 
 LIMITED = """
-import resource, signal, sys, numpy as np
+import resource, signal, sys, warnings, numpy as np
 from sklearn_cls._data.batches import SequenceDataset
 from sklearn_cls._persistence.checkpoint import numbers, sha256
 from sklearn_cls._data.scaler import fit_scaler
@@ -96,13 +96,19 @@ def limit(n_megabytes):
     resource.setrlimit(resource.RLIMIT_DATA, (n_bytes, resource.RLIM_INFINITY))
 
 signal.signal(signal.SIGALRM, stop)
+"""
+
+MAP = (
+    LIMITED
+    + """
 path, *shape = sys.argv[1:]
 X = np.memmap(path, dtype=np.float32, mode="r", shape=tuple(map(int, shape)))
 n, n_steps, n_features = X.shape
 """
+)
 
 TERABYTE = (
-    LIMITED
+    MAP
     + """
 few = np.random.default_rng(0).normal(size=(4, 5, n_features))
 clf = CLSTransformerClassifier(
@@ -127,7 +133,7 @@ for function in (
 )
 
 WHOLE = (
-    LIMITED
+    MAP
     + """
 clf = CLSTransformerClassifier(
     d_model=16, n_heads=1, dim_feedforward=16, depth=1, max_epochs=1, embedding="linear", n_jobs=1
@@ -138,13 +144,35 @@ assert len(set(clf.predict(X))) == 1
 """
 )
 
+MANY_CODES = (
+    LIMITED
+    + """
+X = np.random.default_rng(0).permutation(2_000_000).reshape(20_000, 100, 1)
+if sys.argv[1] == "text":
+    X = np.char.add("code ", X[..., 0].astype(str))
+clf = CLSTransformerClassifier(
+    d_model=16, n_heads=1, dim_feedforward=16, depth=1, max_epochs=1, embedding="linear", n_jobs=1,
+    categorical_features=[0],
+).fit([["a", "b"], ["b", "a"]], [0, 1])
+warnings.filterwarnings("ignore", "X has 2000000 different codes")
+limit(int(sys.argv[2]))
+clf.fit(X, np.arange(len(X)) % 2)
+assert clf.module_.embedding.codes.n_rows == [2**16 + 2]
+assert np.isfinite(clf.predict_proba(X[:10])).all()
+"""
+)
+
+
+def run_script(script, *args):
+    command = [sys.executable, "-c", script, *map(str, args)]
+    return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+
 
 def run_with_map(script, shape, tmp_path):
     path = tmp_path / "X"
     with open(path, "wb") as file:
         file.truncate(4 * np.prod(shape, dtype=object))
-    command = [sys.executable, "-c", script, path, *map(str, shape)]
-    return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    return run_script(script, path, *shape)
 
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_DATA and sparse files")
@@ -169,4 +197,12 @@ def test_passes_over_a_sparse_terabyte_stay_within_100_megabytes(shape, tmp_path
 @pytest.mark.slow
 def test_predicting_400_megabytes_takes_less_than_60(tmp_path):
     result = run_with_map(WHOLE, (50_000, 20, 100), tmp_path)
+    assert result.returncode == 0, result.stderr
+
+
+@linux
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "megabytes"), [("numbers", 300), ("text", 700)])
+def test_two_million_codes_become_65536_categories_in_bounded_memory(kind, megabytes):
+    result = run_script(MANY_CODES, kind, megabytes)
     assert result.returncode == 0, result.stderr
