@@ -152,6 +152,14 @@ def test_each_number_has_its_rate_of_change_as_a_further_input():
     assert features.input_names[-1] == "the rate of change of feature 'x'"
 
 
+@pytest.mark.parametrize("dtype", ["float32", "longdouble"])
+def test_infinity_beside_a_clock_is_an_error_without_a_warning(dtype):
+    x = np.array([np.inf, np.inf, 0], dtype)
+    X = pd.DataFrame({"when": [TIMES, TIMES], "x": [np.zeros(3, dtype), x]})
+    with pytest.raises(ValueError, match=r"X\[1\] .*infinity"):
+        small().fit(X, [0, 1])
+
+
 def test_rates_of_change_can_decide_the_class():
     def sample(n, rng):
         y, gaps = np.arange(n) % 2, rng.lognormal(0, 1, (n, 12))

@@ -71,7 +71,8 @@ def rate_of_change(values, times, lengths):
         As those of `clock_inputs`.
     """
     ticks, seconds_per_tick, is_known = _ticks(times)
-    values, rest = exact_parts(values)
+    with np.errstate(invalid="ignore"):  # of infinity, which is an error of X, not of its rate
+        values, rest = exact_parts(values)
     values = values.astype(np.float64, copy=False)
     is_known = is_known & ~np.isnan(values)
     previous, end = _previous_known(is_known), np.cumsum(lengths)
