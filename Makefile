@@ -82,7 +82,7 @@ check-docs: docs .venv-browser/ready
 bench: .venv/ready-bench
 	$(RUN) benchmarks/bench_readout.py --out benchmarks/readout.csv
 	$(RUN) benchmarks/bench_fit.py --out benchmarks/fit.csv
-	$(RUN) benchmarks/bench_memmap.py --out benchmarks/memmap.csv
+	$(RUN) benchmarks/bench_larger_than_memory.py --out benchmarks/larger_than_memory.csv
 	$(RUN) benchmarks/bench_speed.py --out benchmarks/speed.csv
 	$(RUN) benchmarks/bench_growth.py --out benchmarks/growth.csv
 	$(RUN) benchmarks/bench_from_long.py --out benchmarks/from_long.csv

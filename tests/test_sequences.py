@@ -341,7 +341,7 @@ def with_value(value, shape=(4, 5, 2)):
         (np.zeros(4), ValueError, "Reshape your data"),
         (pd.Series(np.zeros(4)), ValueError, "X has one dimension .*pass \\[X\\]"),
         (np.float64(3), ValueError, "scalar|Reshape|2D array"),
-        ("text", ValueError, "X: .*scalar"),
+        ("text", TypeError, "X is a path.*pyarrow.dataset.dataset"),
         (None, ValueError, "X is None; pass an array"),
         (np.ma.masked_equal(np.eye(4), 1), ValueError, r"^masked arrays .*X\.filled\(np\.nan\)"),
         ([np.ma.masked_equal(np.ones((2, 2)), 1)] * 4, ValueError, r"X\[0\] .* masked arrays"),

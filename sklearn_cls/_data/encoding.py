@@ -6,6 +6,7 @@ Shapes: n sequences, S steps of several sequences, F features.
 """
 
 import reprlib
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -20,15 +21,48 @@ from sklearn_cls._data.sequences import Sequences, empty_sequence_error, infinit
 KIND_NAMES = {NUMBER: "numbers", CODE: "text or categories", CLOCK: "times"}
 
 
-def learn_table(table, features, categorical_features):
-    """Return `features` with the kinds and the vocabularies of the columns of a table."""
-    step_names = None if table.is_2d else table.names
-    names = feature_phrases(len(table.columns), step_names)
-    mask = categorical_mask(categorical_features, len(names), step_names)
-    columns = [
-        _as_given(column, is_code, categorical_features, name)
-        for column, is_code, name in zip(table.columns, mask, names, strict=True)
+def learn_tables(tables, features, categorical_features):
+    """Return `features` with the kinds and the vocabularies of the columns of X.
+
+    `tables` are X, or batches of its sequences.
+    """
+    kinds = found = names = None
+    for table in tables:
+        step_names = None if table.is_2d else table.names
+        names = feature_phrases(len(table.columns), step_names)
+        mask = categorical_mask(categorical_features, len(names), step_names)
+        columns = [
+            _as_given(column, is_code, categorical_features, name)
+            for column, is_code, name in zip(table.columns, mask, names, strict=True)
+        ]
+        _check_clocks(columns, table, names)
+        kinds = kinds or [NUMBER] * len(names)
+        # A column of codes or times in which all values of a batch are missing looks like numbers.
+        kinds = [
+            known if column.kind == NUMBER else column.kind
+            for known, column in zip(kinds, columns, strict=True)
+        ]
+        counts = [column.counts() if column.kind == CODE else None for column in columns]
+        found = counts if found is None else list(map(_added_counts, found, counts))
+    vocabularies = [
+        Vocabulary.learn(*counts, name)
+        for counts, kind, name in zip(found, kinds, names, strict=True)
+        if kind == CODE
     ]
+    return _with_kinds(features, kinds, vocabularies)
+
+
+def _added_counts(counts, other):
+    """Return the sum of how often codes occur in two batches; None is a batch without codes."""
+    if counts is None or other is None:
+        return counts or other
+    total = Counter(dict(zip(*counts, strict=True)))
+    total.update(dict(zip(*other, strict=True)))
+    return as_objects(list(total)), np.array(list(total.values()))
+
+
+def _check_clocks(columns, table, names):
+    """Raise an error if more than one column is a clock, or one of a list of arrays."""
     clocks = [name for name, column in zip(names, columns, strict=True) if column.kind == CLOCK]
     if clocks and table.names is None:
         raise ValueError(
@@ -40,12 +74,6 @@ def learn_table(table, features, categorical_features):
             f"X has times in {clocks[0]} and {clocks[1]}, but a sequence has one clock. Keep one "
             "of them, and pass others as numbers, such as the seconds between both."
         )
-    vocabularies = [
-        Vocabulary.learn(*column.counts(), name)
-        for column, name in zip(columns, names, strict=True)
-        if column.kind == CODE
-    ]
-    return _with_kinds(features, [column.kind for column in columns], vocabularies)
 
 
 def _as_given(column, is_categorical, categorical_features, name):

@@ -6,6 +6,7 @@ from functools import lru_cache
 from types import SimpleNamespace
 
 import numpy as np
+from torch.utils.data import Dataset
 
 from sklearn_cls._compat import check_feature_names, get_feature_names
 from sklearn_cls._data.clock import CLOCK_INPUTS
@@ -98,10 +99,12 @@ def column_names(X, estimator, features):
 def column_names_of_items(X, estimator, features):
     """Return the column names of the data frames in a list, or None; compare them as above.
 
-    All frames must have the same columns in the same order. A 3-D array has no names.
+    All frames must have the same columns in the same order. A 3-D array has no names, and neither
+    has a dataset of PyTorch.
     """
     frames = {}  # one frame (or None) and its number for each distinct list of names
-    if not isinstance(X, np.ndarray) or X.dtype == object:
+    has_items = not isinstance(X, np.ndarray | Dataset)
+    if has_items or (isinstance(X, np.ndarray) and X.dtype == object):
         for i, x in enumerate(X):
             names = None if isinstance(x, np.ndarray | list) else get_feature_names(x)
             names = None if names is None else tuple(names)

@@ -100,6 +100,30 @@ class ListReader(Reader):
         return self.values[i][start:stop]
 
 
+class FlatReader(Reader):
+    """Reads an array (S, F) of the steps of all sequences, one sequence after the other.
+
+    Parameters
+    ----------
+    values : ndarray (S, F)
+    offsets : ndarray of int, (n + 1,)
+        Where each sequence begins, and the total number of steps.
+    """
+
+    def __init__(self, values, offsets):
+        self.values, self.offsets = values, offsets
+        self.n_features, self.dtype = values.shape[1], values.dtype
+        self.n_steps = int(np.diff(offsets).max())
+
+    def read(self, indices, lengths):
+        """Return the steps of some sequences, (S, F)."""
+        return self.values[step_numbers(self.offsets[indices], lengths)]
+
+    def part(self, i, start, stop):
+        """Return steps of sequence `i`, (S, F)."""
+        return self.values[self.offsets[i] + start : self.offsets[i] + stop]
+
+
 class ColumnReader(Reader):
     """Reads features that are stored as one array each.
 
@@ -120,9 +144,7 @@ class ColumnReader(Reader):
 
     def read(self, indices, lengths):
         """Return the steps of some sequences, (S, F)."""
-        ends = lengths.cumsum()
-        starts = self.offsets[indices]
-        rows = np.repeat(starts - ends + lengths, lengths) + np.arange(ends[-1])
+        rows = step_numbers(self.offsets[indices], lengths)
         steps = np.empty((len(rows), self.n_features), dtype=self.dtype)
         for j, column in enumerate(self.columns):
             is_constant = len(column) < self.offsets[-1]
@@ -137,3 +159,9 @@ class ColumnReader(Reader):
             is_constant = len(column) < self.offsets[-1]
             steps[:, j] = column[i] if is_constant else column[first + start : first + stop]
         return steps
+
+
+def step_numbers(starts, lengths):
+    """Return the numbers of the steps of some sequences that begin at the steps `starts`, (S,)."""
+    ends = lengths.cumsum()
+    return np.repeat(starts - ends + lengths, lengths) + np.arange(ends[-1])

@@ -7,22 +7,26 @@ Shapes: n sequences, T steps, F features.
 """
 
 import re
+import reprlib
 from collections import deque
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
+from os import PathLike
 
 import numpy as np
 import torch
 from sklearn.utils.validation import check_array
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from sklearn_cls._data.columns import library_of
-from sklearn_cls._data.encoding import encode_array, encode_table, learn_array, learn_table
+from sklearn_cls._data.encoding import encode_array, encode_table, learn_array, learn_tables
 from sklearn_cls._data.features import (
     Features,
     check_n_features,
     column_names,
     column_names_of_items,
 )
+from sklearn_cls._data.lazy_arrays import decoded_array, is_lazy_array
 from sklearn_cls._data.readers import ArrayReader, ListReader
 from sklearn_cls._data.sequences import (
     Sequences,
@@ -30,9 +34,13 @@ from sklearn_cls._data.sequences import (
     infinity_error,
     steps_per_chunk,
 )
+from sklearn_cls._data.stored_sequences import stored_sequences
+from sklearn_cls._data.table_batches import TableBatches, errors_name_batch, table_batches
 from sklearn_cls._data.tables import Table, is_frame, read_table
+from sklearn_cls._data.temporary_arrays import BLOCK_BYTES
 from sklearn_cls._data.warning_filters import FILTERS_LOCK
 
+CONTAINERS = {"datasets", "h5py", "xarray", "zarr"}  # libraries of containers of named arrays
 NUMPY_FLOATS = {torch.float16, torch.float32, torch.float64}
 
 
@@ -53,11 +61,17 @@ def check_sequences(
         X = as_numpy(X)
         if isinstance(X, list | tuple) and len(X) == 0:
             raise ValueError("X is empty: 0 sample(s), and at least one sequence is required.")
-        with FILTERS_LOCK:  # Libraries of data frames may change the filters.
-            read = read_table(X)
+        read = _read(X)
         if isinstance(read, Table):
-            seen = _features_of_table(X, read, estimator, features, categorical_features)
+            seen = _features_of_table(X, read, [read], estimator, features, categorical_features)
             sequences = encode_table(read, seen)
+        elif isinstance(read, TableBatches):
+            first = next(iter(read), None)
+            if first is None:
+                raise ValueError("X is empty: 0 sample(s), and at least one sequence is required.")
+            frame = None if first.names is None else read.header
+            seen = _features_of_table(frame, first, read, estimator, features, categorical_features)
+            sequences = stored_sequences(_encoded(read, seen))
         else:
             sequences, seen = _check_numbers(read, estimator, features)
             if features is None:
@@ -72,8 +86,31 @@ def check_sequences(
     return sequences, seen
 
 
-def _features_of_table(X, table, estimator, features, categorical_features):
-    """Return the features of a table, after comparing them with those of `fit`."""
+def _read(X):
+    """Return X as a `Table`, as `TableBatches`, or as an array or a list of arrays of numbers."""
+    with FILTERS_LOCK:  # Libraries of data frames may change the filters.
+        batches = table_batches(X)
+        if batches is not None:
+            return batches
+        return decoded_array(X) if is_lazy_array(X) else read_table(X)
+
+
+def _encoded(batches, features):
+    """Yield the sequences of each batch of a table."""
+    first = 0
+    for table in batches:
+        n = len(table.offsets) - 1
+        with errors_name_batch(first, n):
+            sequences = encode_table(table, features)
+        yield sequences
+        first += n
+
+
+def _features_of_table(X, table, tables, estimator, features, categorical_features):
+    """Return the features of a table, after comparing them with those of `fit`.
+
+    `tables` are all batches of X, of which `table` is the first.
+    """
     is_new = features is None
     n_columns = int(table.offsets[1]) if table.is_2d else len(table.columns)
     names = None
@@ -86,7 +123,8 @@ def _features_of_table(X, table, estimator, features, categorical_features):
     else:
         column_names(None, estimator, features)
     if is_new:
-        return learn_table(table, Features(n_columns, names, table.is_2d), categorical_features)
+        features = Features(n_columns, names, table.is_2d)
+        return learn_tables(tables, features, categorical_features)
     if table.is_2d and features.fitted_on_2d:
         check_n_features(n_columns, features.n_features_in, estimator)
     else:
@@ -115,12 +153,28 @@ def _check_numbers(X, estimator, features):
 def reject_other_containers(X):
     """Raise an error for objects from which no array can be made, saying what to pass instead."""
     name = type(X).__name__
+    if isinstance(X, np.ndarray):
+        return
     if X is None:
         raise ValueError("X is None; pass an array, a list of arrays or a data frame.")
+    if isinstance(X, str | PathLike):
+        raise TypeError(
+            f"X is a path, {reprlib.repr(X)}; read the file first. A Parquet file is read in parts "
+            "if you pass pyarrow.dataset.dataset(path)."
+        )
+    if hasattr(X, "keys") and library_of(X) in CONTAINERS:
+        key = next(iter(X.keys()), "name")
+        raise TypeError(f"X is a {name}, which holds several arrays; pass one of them: X[{key!r}].")
+    if library_of(X) == "dask" and hasattr(X, "columns"):
+        raise TypeError(f"X is a {name} of dask; pass X.compute() if it fits into memory.")
+    if isinstance(X, DataLoader):
+        raise TypeError("X is a DataLoader, which makes batches of its own; pass X.dataset.")
     if isinstance(X, dict) and not hasattr(X, "shape"):  # A sparse matrix may be a dict.
         raise TypeError(
             "X is a dict; stack its features into an array: np.stack(list(X.values()), axis=-1)."
         )
+    if isinstance(X, IterableDataset):
+        raise TypeError(f"X is an IterableDataset ({name}), which has no order; pass list(X).")
     if isinstance(X, Iterator):
         raise TypeError(f"X is a {name}, which can be read only once; pass list(X).")
     if isinstance(X, deque | Set):
@@ -183,7 +237,7 @@ def reject_masked(values):
 
 def _is_2d(X):
     """Return whether X has at most 2 dimensions and is not a list of sequences."""
-    if _is_list_of_sequences(X):
+    if isinstance(X, Dataset) or _is_list_of_sequences(X):
         return False
     return (X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim) < 3
 
@@ -297,25 +351,48 @@ def _check_dtype(dtype, name):
 
 def read_sequences(X):
     """Return an array (n, T, F), or (n, T), or a list of arrays as `Sequences`."""
+    if isinstance(X, Dataset):
+        return stored_sequences(_from_items(X))
     if _is_list_of_sequences(X):
         return _from_list(X)
     X = _check_numeric(X, allow_nd=True)
     return _from_array(X if X.ndim == 3 else X[:, :, np.newaxis])
 
 
-def _from_list(X):
-    """Return arrays (T_i, F) or (T_i,) as `Sequences`."""
+def _from_items(dataset):
+    """Yield the sequences of a map-style dataset of PyTorch, about `BLOCK_BYTES` at a time."""
+    items, n_bytes = [], 0
+    for i in range(len(dataset)):
+        x = dataset[i]
+        if isinstance(x, tuple | dict):
+            raise TypeError(
+                f"X[{i}] is a {type(x).__name__}, but a dataset must return the array (steps, "
+                "features) of a sequence. If it also returns labels, pass [x for x, _ in X] and "
+                "[y for _, y in X]."
+            )
+        items.append(as_numpy(x))
+        n_bytes += np.asarray(items[-1]).nbytes
+        if n_bytes >= BLOCK_BYTES or i == len(dataset) - 1:
+            yield _from_list(items, i + 1 - len(items))
+            items, n_bytes = [], 0
+
+
+def _from_list(X, first=0):
+    """Return arrays (T_i, F) or (T_i,) as `Sequences`.
+
+    `first` is the number of the first sequence.
+    """
     values, has_gaps = [], []
-    for i, x in enumerate(X):
+    for i, x in enumerate(X, first):
         x, x_has_gaps = _from_list_item(x, i)
         if values and x.shape[1] != values[0].shape[1]:
             if len({len(x) for x in X}) == 1:
                 raise ValueError(
-                    f"X[{i}] has shape {x.shape}, but X[0] has {values[0].shape}: if the features "
-                    "come first, pass sklearn_cls.datasets.from_channels_first(X)."
+                    f"X[{i}] has shape {x.shape}, but X[{first}] has {values[0].shape}: if the "
+                    "features come first, pass sklearn_cls.datasets.from_channels_first(X)."
                 )
             raise ValueError(
-                f"X[{i}] has {x.shape[1]} features, but X[0] has {values[0].shape[1]}; every "
+                f"X[{i}] has {x.shape[1]} features, but X[{first}] has {values[0].shape[1]}; every "
                 "sequence must have shape (steps, features), with the same number of features."
             )
         values.append(x)
