@@ -92,6 +92,11 @@ class Vocabulary:
         """Whether all categories are numbers."""
         return all(isinstance(category, Number) for category in self.categories)
 
+    @cached_property
+    def holds_bytes(self):
+        """Whether all categories are bytes."""
+        return len(self) > 0 and all(isinstance(category, bytes) for category in self.categories)
+
 
 class CodesReader:
     """Reads the features of another reader, with the codes encoded and moved to the end.

@@ -51,6 +51,11 @@ class Column:
         """Whether all codes are numbers or booleans; True for other columns, too."""
         return self.codes is None or all(isinstance(code, Real) for code in self.codes)
 
+    @property
+    def holds_bytes(self):
+        """Whether all codes are bytes."""
+        return len(self.codes) > 0 and all(isinstance(code, bytes) for code in self.codes)
+
     def as_numbers(self):
         """Return a code column whose codes are numbers as a column of numbers."""
         numbers = np.append(self.codes.astype(np.float64), np.nan)
@@ -87,6 +92,7 @@ def column_from_series(series, name):
         return column_from_array(series.to_numpy(), name)
     if dtype == nw.Object:
         return column_from_array(np.asarray(series.to_native(), dtype=object), name)
+    dtype = getattr(series.to_native(), "dtype", dtype)  # narwhals calls some of them unknown.
     raise ValueError(
         f"{name} has dtype {dtype}; pass numbers, text, categories, or times with a date."
     )
@@ -146,6 +152,11 @@ def _column_from_objects(values, name):
     if all(issubclass(t, Real) or t.__name__ == "Decimal" for t in types):
         return Column(NUMBER, np.where(is_missing, np.nan, values).astype(np.float64))
     names = sorted(t.__name__ for t in types)
+    if any(hasattr(t, "__len__") and not issubclass(t, str | bytes) for t in types):
+        raise ValueError(
+            f"{name} has values of type {', '.join(names)}; every cell must be a list or an array, "
+            "or every cell a single value."
+        )
     raise ValueError(
         f"{name} has values of type {', '.join(names)}; pass either numbers, or text, or times."
     )

@@ -5,9 +5,11 @@ The inputs are the numbers, then what is computed from the clock, then the codes
 Shapes: n sequences, S steps of several sequences, F features.
 """
 
+import re
 import reprlib
 from collections import Counter
 from dataclasses import replace
+from itertools import compress
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from sklearn_cls._data.features import feature_phrases
 from sklearn_cls._data.readers import ColumnReader
 from sklearn_cls._data.sequences import Sequences, empty_sequence_error, infinity_error
 
+DATE = re.compile(r"\d{4}-\d{2}-\d{2}($|[ T]\d{2}:\d{2})")  # ISO 8601, at the start of the text
 KIND_NAMES = {NUMBER: "numbers", CODE: "text or categories", CLOCK: "times"}
 
 
@@ -49,7 +52,23 @@ def learn_tables(tables, features, categorical_features):
         for counts, kind, name in zip(found, kinds, names, strict=True)
         if kind == CODE
     ]
+    if isinstance(categorical_features, str):
+        _reject_dates(vocabularies, compress(names, (kind == CODE for kind in kinds)))
     return _with_kinds(features, kinds, vocabularies)
+
+
+def _reject_dates(vocabularies, names):
+    """Raise an error if the codes of a feature are dates that are written as text."""
+    for vocabulary, name in zip(vocabularies, names, strict=True):
+        categories = vocabulary.categories
+        if len(categories) and all(
+            isinstance(category, str) and DATE.match(category) for category in categories
+        ):
+            raise ValueError(
+                f"X has dates as text in {name}, such as {categories[0]!r}. Convert them to times, "
+                "for example by pandas.to_datetime, before the steps of a sequence are put "
+                "together; or name the feature in categorical_features if each is a code."
+            )
 
 
 def _added_counts(counts, other):
@@ -143,12 +162,19 @@ def _codes(column, vocabulary, name):
     if column.kind == CLOCK:
         raise _kind_error(column, CODE, name)
     column = column.as_codes()
-    if len(vocabulary) and len(column.codes) and column.holds_numbers != vocabulary.holds_numbers:
+    if len(vocabulary) and len(column.codes) and _kind_of(column) != _kind_of(vocabulary):
         raise ValueError(
-            f"X has {'numbers' if column.holds_numbers else 'text'} in {name}, but its categories "
-            f"in fit were {reprlib.repr(vocabulary.categories.tolist())}; pass codes like these."
+            f"X has {_kind_of(column)} in {name}, but its categories in fit were "
+            f"{reprlib.repr(vocabulary.categories.tolist())}; pass codes like these."
         )
     return vocabulary.inputs(column)
+
+
+def _kind_of(codes):
+    """Return what the codes of a column, or the categories of a vocabulary, are."""
+    if codes.holds_numbers:
+        return "numbers"
+    return "bytes" if codes.holds_bytes else "text"
 
 
 def _times(column, name):

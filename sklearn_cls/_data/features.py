@@ -79,10 +79,14 @@ def feature_phrases(n_features, names=None):
 def check_n_features(n_features, expected, estimator):
     """Raise an error if the number of features or columns differs from that of `fit`."""
     if n_features != expected:
-        raise ValueError(
-            f"X has {n_features} features, but {estimator} is expecting {expected} features as "
-            "input."
-        )
+        raise ValueError(n_features_message(n_features, expected, estimator))
+
+
+def n_features_message(n_features, expected, estimator):
+    """Return scikit-learn's message that X has another number of features than in `fit`."""
+    return (
+        f"X has {n_features} features, but {estimator} is expecting {expected} features as input."
+    )
 
 
 def column_names(X, estimator, features):

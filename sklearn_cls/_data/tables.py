@@ -10,6 +10,8 @@ All of them become a `Table`, which has a `Column` for each feature.
 Shapes: n sequences, T steps, F features, S steps of several sequences.
 """
 
+import re
+import reprlib
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from itertools import compress
@@ -25,6 +27,12 @@ from sklearn_cls._data.columns import (
     library_of,
 )
 
+# Names of columns whose values identify a sequence or where it comes from.
+ID_NAME = re.compile(
+    r"(.*[_. -])?(case|encounter|id|ids|participant|patient|person|recording|session|sequence|"
+    r"subject|uid|user|uuid|visit)([_. -]?(id|no|nr|num|number|key))?",
+    re.IGNORECASE,
+)
 STEPS, TEXT, SCALAR = "steps", "text", "scalar"  # what the cells of a column are
 LIBRARIES = ("pandas", "polars", "pyarrow")
 
@@ -74,6 +82,59 @@ def reject_multi_index(X):
             f"to a row for each sequence: sklearn_cls.datasets.from_long(X.reset_index(), "
             f"id={names[0]!r}).data."
         )
+
+
+def reject_long_table(frame, names, series):
+    """Raise an error for a 2-D frame with a column or an index that identifies sequences.
+
+    The evidence is a name such as "id" or "patient_id", and that values are repeated.
+    """
+    index = getattr(frame, "index", None)
+    if getattr(index, "name", None) is not None and _identifies(index.name, index):
+        name, remove = index.name, "X.reset_index(drop=True)"
+        raise _long_table_error(name, "X.reset_index()", f"the index {name!r}", remove)
+    for name, column in zip(names, series, strict=True):
+        if _identifies(name, column):
+            raise _long_table_error(name, "X", f"a column {name!r}", f"X without {name!r}")
+
+
+def _identifies(name, values):
+    """Return whether the name of a column is that of an identifier, and its values are repeated."""
+    return (
+        ID_NAME.fullmatch(str(name)) is not None
+        and len(values) > 1
+        and len(values.unique()) < len(values)
+    )
+
+
+def _long_table_error(name, frame, where, remove):
+    return ValueError(
+        f"X has {where} with repeated values, but no lists in its cells. If X is a long table, "
+        "with a row for each step, convert it to a row for each sequence: "
+        f"sklearn_cls.datasets.from_long({frame}, id={name!r}).data. If each row is a sequence, "
+        f"whose steps are the columns, pass {remove}."
+    )
+
+
+def as_arrow_table(X):
+    """Return arrays of awkward, arrays of pyarrow and record batches in the form of a data frame.
+
+    Those with fields become a table, others a chunked array. All else is returned as it is.
+    """
+    library, name = library_of(X), type(X).__name__
+    if library == "awkward":
+        import awkward as ak
+
+        X = ak.to_arrow(X, extensionarray=False)
+    elif library != "pyarrow" or name in ("ChunkedArray", "Table"):
+        return X
+    import pyarrow as pa
+
+    if isinstance(X, pa.RecordBatch):
+        return pa.Table.from_batches([X])
+    if isinstance(X, pa.StructArray):
+        return pa.Table.from_struct_array(X)
+    return pa.chunked_array([X]) if isinstance(X, pa.Array) else X
 
 
 def is_frame(X):
@@ -146,6 +207,13 @@ def _check_equal(n_steps, expected, name, first):
     """Raise an error unless two columns have cells of the same lengths."""
     if not np.array_equal(n_steps, expected):
         i = int((n_steps != expected).argmax())
+        if 0 in (n_steps[i], expected[i]):
+            missing, other = (first, name) if n_steps[i] else (name, first)
+            raise ValueError(
+                f"column {missing!r} of X is empty or missing in row {i}, but column {other!r} is "
+                "not. If the values are unknown, use a list of NaN; otherwise remove this sequence "
+                "and its label."
+            )
         raise ValueError(
             f"X has {n_steps[i]} steps in column {name!r} of row {i}, but {expected[i]} in column "
             f"{first!r}; all sequences of a row must have the same length."
@@ -179,7 +247,7 @@ def _from_series(series):
     """Return a series as a table, or as a list of arrays if its cells are 2-D."""
     content = _content(series)
     if content == TEXT:
-        return _from_strings(list(series))
+        return _from_strings(_as_list(series))
     return _from_nested_series(series) if content == STEPS else series
 
 
@@ -192,11 +260,15 @@ def _from_nested_series(series, name=None):
         return _from_items(list(series))
     parts = flatten(series, name)
     if parts is None:
-        lists = series.to_pylist() if library_of(series) == "pyarrow" else list(series)
-        return _from_items([as_array(cell) for cell in lists])
+        return _from_items([as_array(cell) for cell in _as_list(series)])
     columns, lengths = parts
     names = None if name is None else list(columns)
     return Table(list(columns.values()), offsets_of(lengths), names)
+
+
+def _as_list(series):
+    """Return the cells of a series as a list of Python objects."""
+    return series.to_pylist() if library_of(series) == "pyarrow" else list(series)
 
 
 def _has_frames(series):
@@ -289,7 +361,7 @@ def as_array(cell):
 def _holds_arrays(array):
     """Return whether an array of objects holds sequences."""
     return array.dtype == object and any(
-        hasattr(item, "__len__") and not isinstance(item, str | bytes) for item in array
+        hasattr(item, "__len__") and not isinstance(item, str | bytes | dict) for item in array
     )
 
 
@@ -305,6 +377,7 @@ def _from_2d_frame(frame, names, series, contents):
     """Return a frame whose columns are steps as a table of codes; as it is if it holds numbers."""
     import narwhals as nw
 
+    reject_long_table(frame, names, series)
     dtypes = [nw.from_native(s, series_only=True).dtype for s in series]
     times = [n for n, t in zip(names, dtypes, strict=True) if t.is_temporal()]
     if times:
@@ -321,7 +394,7 @@ def _from_2d_frame(frame, names, series, contents):
     if not any(is_code):
         return frame
     if len(names) == 1:
-        return _from_strings(list(series[0]))
+        return _from_strings(_as_list(series[0]))
     where = [f"column {name!r} of X" for name in names]
     if not all(is_code):
         codes = map(column_from_series, compress(series, is_code), compress(where, is_code))
@@ -411,6 +484,8 @@ def _is_code_or_time(value):
 def _from_frames(frames):
     """Return a list of data frames, one for each sequence, as a table."""
     library, names = library_of(frames[0]), names_of(frames[0])
+    if library == "pandas":
+        _reject_transposed(frames)
     if any(library_of(frame) != library or names_of(frame) != names for frame in frames):
         return frames  # reported by `column_names_of_items`
     if library == "pandas":
@@ -430,6 +505,20 @@ def _from_frames(frames):
         for s, n in zip(series_of(whole), names, strict=True)
     ]
     return Table(columns, offsets_of([len(frame) for frame in frames]), names)
+
+
+def _reject_transposed(frames):
+    """Raise an error for frames of pandas whose rows are named like features, and columns not."""
+    first = frames[0]
+    if (
+        all(isinstance(name, str) for name in first.index)
+        and not any(isinstance(name, str) for name in first.columns)
+        and all(first.index.equals(getattr(frame, "index", None)) for frame in frames)
+    ):
+        raise ValueError(
+            f"The rows of the data frames in X are named {reprlib.repr(list(first.index))}, as "
+            "features are, but the columns must be the features: pass [x.T for x in X]."
+        )
 
 
 def _from_strings(strings):

@@ -16,10 +16,12 @@ from sklearn.utils.validation import assert_all_finite, check_consistent_length,
 from sklearn_cls._compat import check_sample_weight
 from sklearn_cls._data.batches import SequenceDataset
 from sklearn_cls._data.columns import as_objects, is_missing_value
+from sklearn_cls._data.readers import ArrayReader
 from sklearn_cls._data.sequences import FLOAT32
 from sklearn_cls._data.validation import errors_name_argument, reject_masked
 from sklearn_cls._data.warning_filters import FILTERS_LOCK
 
+SWAPPED, MOVED = "np.swapaxes(X, 0, 1)", "np.moveaxis(X, -1, 0)"  # as (n, T, F)
 FEW_LABELS = Repr()  # shows the first labels of a list, so that messages stay short
 FEW_LABELS.maxlist, FEW_LABELS.maxstring = 10, 60
 
@@ -84,9 +86,39 @@ def check_groups(groups, sequences):
 def _check_y(sequences, y):
     """Return y as a 1-D array with a label for each sequence."""
     y = check_labels(y, "y")
-    with errors_name_argument("y"):
+    try:
         check_consistent_length(sequences, y)
+    except ValueError as error:
+        advice = _advice_on_length(sequences, len(y))
+        raise ValueError(f"y: {error}{'. ' if advice else ''}{advice}") from error
     return y
+
+
+def _advice_on_length(sequences, n_labels):
+    """Return what to do if X and y have different lengths, as far as their lengths prove it."""
+    n, n_steps, n_features = len(sequences), sequences.n_steps, sequences.n_features
+    if n_labels == sequences.lengths.sum() > n:
+        return (
+            "y has a label for each step, but a sequence has one label; convert a long table by "
+            "sklearn_cls.datasets.from_long(frame, id=..., labels=...)."
+        )
+    if not isinstance(sequences.reader, ArrayReader):
+        return ""
+    if n_labels == n_steps:
+        if n_features == 1:
+            return (
+                f"X has {n} sequences of {n_steps} steps; if its rows are the steps, pass X.T. If "
+                "it is a long table, convert it by sklearn_cls.datasets.from_long(X, id=...)."
+            )
+        return f"X has {n} sequences of {n_steps} steps; if its axes are swapped, pass {SWAPPED}."
+    if n_labels == n_features > 1:
+        return f"X has {n_features} features; if its axes are swapped, pass {MOVED}."
+    if n > n_labels and n_features == 1:
+        return (
+            "If X is a long table, with a row for each step, convert it by "
+            "sklearn_cls.datasets.from_long(X, id=...); if it is a single sequence, pass [X]."
+        )
+    return ""
 
 
 def _check_sample_weight(sample_weight, codes):

@@ -25,6 +25,7 @@ from sklearn_cls._data.features import (
     check_n_features,
     column_names,
     column_names_of_items,
+    n_features_message,
 )
 from sklearn_cls._data.lazy_arrays import decoded_array, is_lazy_array
 from sklearn_cls._data.readers import ArrayReader, ListReader
@@ -36,7 +37,7 @@ from sklearn_cls._data.sequences import (
 )
 from sklearn_cls._data.stored_sequences import stored_sequences
 from sklearn_cls._data.table_batches import TableBatches, errors_name_batch, table_batches
-from sklearn_cls._data.tables import Table, is_frame, read_table
+from sklearn_cls._data.tables import Table, as_arrow_table, is_frame, names_of, read_table
 from sklearn_cls._data.temporary_arrays import BLOCK_BYTES
 from sklearn_cls._data.warning_filters import FILTERS_LOCK
 
@@ -58,7 +59,7 @@ def check_sequences(
     with errors_name_argument("X"), np.errstate(all="ignore"):
         reject_masked(X)
         reject_other_containers(X)
-        X = as_numpy(X)
+        X = as_arrow_table(as_numpy(X))
         if isinstance(X, list | tuple) and len(X) == 0:
             raise ValueError("X is empty: 0 sample(s), and at least one sequence is required.")
         read = _read(X)
@@ -146,7 +147,13 @@ def _check_numbers(X, estimator, features):
     sequences = read_sequences(X)
     names = column_names_of_items(X, estimator, features)
     seen = features or Features(sequences.n_features, names)
-    check_n_features(sequences.n_features, seen.n_features, estimator)
+    n, expected = sequences.n_features, seen.n_features
+    if n != expected == sequences.n_steps and len(np.unique(sequences.lengths)) == 1:
+        raise ValueError(
+            f"{n_features_message(n, expected, estimator)} Its sequences have {expected} steps: if "
+            "the features come first, pass sklearn_cls.datasets.from_channels_first(X)."
+        )
+    check_n_features(n, expected, estimator)
     return sequences, seen
 
 
@@ -175,6 +182,8 @@ def reject_other_containers(X):
         )
     if isinstance(X, IterableDataset):
         raise TypeError(f"X is an IterableDataset ({name}), which has no order; pass list(X).")
+    if name == "RecordBatchReader":
+        raise TypeError(f"X is a {name}, which can be read only once; pass X.read_all().")
     if isinstance(X, Iterator):
         raise TypeError(f"X is a {name}, which can be read only once; pass list(X).")
     if isinstance(X, deque | Set):
@@ -264,6 +273,7 @@ def _has_length(x):
 
 def _check_2d(X, estimator, features):
     """Check a 2-D X as scikit-learn does; return it as an array (n, T), and its features."""
+    _reject_one_sequence(X, features)
     # After a fit on univariate sequences of another form, their number of steps may differ.
     has_columns = features is None or features.fitted_on_2d
     names = column_names(X if has_columns else None, estimator, features)
@@ -279,6 +289,24 @@ def _check_2d(X, estimator, features):
             f"{features.n_features}), which is X[np.newaxis] for a single sequence."
         )
     return X, features
+
+
+def _reject_one_sequence(X, features):
+    """Raise an error if a 2-D X is a single sequence (T, F), after `fit` on other containers."""
+    if features is None or features.fitted_on_2d:
+        return
+    if features.names is not None and is_frame(X) and names_of(X) == list(features.names):
+        raise ValueError(
+            "X is a data frame with a column for each feature, which is a single sequence; pass "
+            "[X]. If it has the steps of several sequences, convert it by "
+            "sklearn_cls.datasets.from_long."
+        )
+    if features.n_features == 1 and X.shape[1] == 1 < X.shape[0]:
+        raise ValueError(
+            f"X has shape {X.shape}, which means sequences of a single step. For a single "
+            f"sequence of {X.shape[0]} steps, pass [X]; otherwise pass an array of shape "
+            "(n_sequences, 1, 1)."
+        )
 
 
 def _check_numeric(X, **kwargs):
