@@ -153,8 +153,8 @@ class CLSTransformerClassifier(
         speed) and, half of them, by CutMix along time (a segment is replaced by that of another
         sequence, and the target is mixed accordingly). Use False if the class depends on the speed
         or on a single step, or if the sequences are sets. "auto" is True if all features are
-        numbers. If some are codes, it is neither; instead, a tenth of the codes of each feature
-        with at most 32 categories become unknown at random.
+        numbers, and time warping only if one is a clock. If some are codes, it is neither; instead,
+        a tenth of the codes of each feature with at most 32 categories become unknown at random.
 
     class_weight : dict, "balanced" or None, default=None
         Weight of each class in the loss, multiplied by `sample_weight`. "balanced" weights are

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -191,23 +192,31 @@ def test_time_warping_copies_codes_and_interpolates_numbers():
     assert not (warped[..., 0] == warped[..., 0].round()).all()
 
 
-def test_auto_augments_numbers_by_warping_and_codes_by_hiding(monkeypatch):
+def test_auto_augments_numbers_by_warping_without_cutmix_for_clocks_and_codes_by_hiding(
+    monkeypatch,
+):
     seen = []
     for name in ("augment", "hide_codes"):
         function = getattr(net_module, name)
 
         def recorded(*args, function=function, name=name, **kwargs):
-            seen.append(name)
+            seen.append((name, kwargs.get("use_cutmix")))
             return function(*args, **kwargs)
 
         monkeypatch.setattr(net_module, name, recorded)
     X, y = bumps(20)
     codes = np.where(X[:, :, 0] > 0, "up", "down")
+    times = [np.arange(len(x)).astype("m8[s]") for x in X]
+    clock = pd.DataFrame({"when": times, "x": list(X[:, :, 0])})
+    clock_and_codes = clock.assign(code=codes.tolist())
     for form, value, expected in (
-        (X, "auto", {"augment"}),
-        (codes, "auto", {"hide_codes"}),
-        (codes, True, {"augment"}),
+        (X, "auto", {("augment", True)}),
+        (codes, "auto", {("hide_codes", None)}),
+        (codes, True, {("augment", True)}),
         (codes, False, set()),
+        (clock, "auto", {("augment", False)}),
+        (clock, True, {("augment", True)}),
+        (clock_and_codes, "auto", {("hide_codes", None)}),
     ):
         seen.clear()
         small(augment=value, max_epochs=1).fit(form, y)

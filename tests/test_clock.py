@@ -9,6 +9,7 @@ from sklearn_cls._data.clock import (
     clock_inputs,
     rate_of_change,
 )
+from sklearn_cls._data.stored_sequences import stored_sequences
 from sklearn_cls._data.validation import check_sequences
 from tests.helpers import small
 
@@ -170,6 +171,15 @@ def test_rates_of_change_can_decide_the_class():
 
     (X, y), (X_test, y_test) = (sample(n, np.random.default_rng(n)) for n in (100, 101))
     assert small(max_epochs=30).fit(X, y).score(X_test, y_test) > 0.95
+
+
+def test_sequences_in_a_temporary_file_have_the_clock_of_their_parts():
+    X, _ = frames(0)
+    parts = [check_sequences(X[i : i + 20], "Classifier", None)[0] for i in (0, 20, 40)]
+    stored = stored_sequences(parts)
+    assert stored.has_clock
+    assert np.array_equal(stored.lengths, [12] * 60)
+    assert np.array_equal(stored.pad(np.arange(20)), parts[0].pad(np.arange(20)))
 
 
 def test_errors_name_the_column_of_the_clock():

@@ -140,7 +140,9 @@ def encode_table(table, features):
     columns = [*numbers, *clock, *codes]
     lengths, has_gaps = _lengths_and_gaps(columns, table.offsets, len(codes))
     reader = ColumnReader(columns, table.offsets)
-    return Sequences(reader, lengths, has_gaps, n_categories=features.n_categories)
+    return Sequences(
+        reader, lengths, has_gaps, n_categories=features.n_categories, has_clock=bool(clock)
+    )
 
 
 def _check_not_empty(lengths):

@@ -37,6 +37,8 @@ class Sequences:
         Standardizes the batches; None leaves them as they are.
     n_categories : tuple of int
         Number of categories of each code feature. These features are the last ones.
+    has_clock : bool
+        Whether features are computed from the times of the steps.
     """
 
     reader: ArrayReader | ListReader | ColumnReader
@@ -44,6 +46,7 @@ class Sequences:
     has_gaps: np.ndarray
     scaler: Scaler | None = None
     n_categories: tuple = ()
+    has_clock: bool = False
 
     def __len__(self):
         return len(self.lengths)

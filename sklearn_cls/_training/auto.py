@@ -82,12 +82,15 @@ def auto_lr(batch_size, d_model):
     return AUTO_LR * math.sqrt(min(batch_size, 128) / 16) * min(1, 64 / d_model)
 
 
-def auto_augment(n_categories):
-    """Return how sequences are augmented; `n_categories` are those of their code features.
+def auto_augment(sequences):
+    """Return how `sequences` are augmented.
 
-    Time warping and CutMix change the distances between codes, and cut motifs.
+    Time warping and CutMix change the distances between codes, and cut motifs. The time since the
+    start would jump where CutMix joins sequences with a clock.
     """
-    return "codes" if n_categories else True
+    if sequences.n_categories:
+        return "codes"
+    return "time_warp" if sequences.has_clock else True
 
 
 def auto_n_threads(module, device, n_jobs, n_steps):
@@ -159,7 +162,7 @@ def training_params(params, train, *, one_epoch=False):
         "lr": auto_lr(batch_size, params.d_model) if params.lr == "auto" else params.lr,
         "weight_decay": params.weight_decay,
         "criterion__label_smoothing": params.label_smoothing,
-        "augment": auto_augment(train.sequences.n_categories) if is_auto else params.augment,
+        "augment": auto_augment(train.sequences) if is_auto else params.augment,
         "precision": params.precision,
     }
 

@@ -62,8 +62,9 @@ class Net(NeuralNetClassifier):
         Seed of initial weights, dropout, [CLS] token, batch order and augmentation.
     precision : {"auto", "float32", "bfloat16"}
         Autocast of the forward pass.
-    augment : bool or "codes"
-        Whether training batches are augmented by time warping and CutMix; "codes" hides some codes.
+    augment : bool, "time_warp" or "codes"
+        Whether training batches are augmented by time warping and CutMix, or by time warping only;
+        "codes" hides some codes.
     weight_decay : float
         Weight decay; see `optimizer.adamw` for the parameters that it applies to.
     warmup_fraction : float or None
@@ -319,7 +320,7 @@ def shuffling(net):
             n_classes=net.module_.head.out_features,
             n_codes=embedding.n_codes,
             # A segment of much larger scale would make the rest of a sequence look constant.
-            use_cutmix=not embedding.use_instance_norm,
+            use_cutmix=net.augment != "time_warp" and not embedding.use_instance_norm,
         )
     augmentation = GraphedFunction(augmentation, device, [generator])
     return {"rng": rng, "augmentation": augmentation, "generator": generator}
