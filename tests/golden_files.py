@@ -2,7 +2,7 @@
 
     python -m tests.golden_files FOLDER
 
-writes files of the current format. When the format is raised, add two of them to tests/golden.
+writes files of the current format. When the format is raised, add them to tests/golden.
 """
 
 import json
@@ -55,18 +55,50 @@ def table():
     return clf.fit(frame, y).set_output(transform="pandas"), frame[:6]
 
 
+def events():
+    """Return a model of numbers, codes of every type, a clock and single values of sequences."""
+    rng = np.random.default_rng(7)
+    y = np.arange(40) % 2
+    lengths = rng.integers(4, 8, size=40)
+    start = np.datetime64("2024-03-01T08:00", "ms")
+    frame = pd.DataFrame(
+        {
+            "value": [rng.normal(10, 2, size=n) for n in lengths],
+            "event": [["in", "buy" if c else "read", *rng.choice(["go", "out"], n - 2)]
+                      for c, n in zip(y, lengths, strict=True)],
+            "time": [start + 1000 * rng.integers(1, 99, size=n).cumsum() for n in lengths],
+            "place": [rng.integers(3, size=n) for n in lengths],
+            "is_new": y == rng.integers(2, size=40),
+            "age": rng.integers(20, 60, size=40),
+        }
+    )  # fmt: skip
+    frame.loc[3, "value"][1] = np.nan
+    frame.loc[0, "event"][2] = None
+    clf = small(max_epochs=8, categorical_features=["event", "place", "is_new"])
+    return clf.fit(frame, y), frame[:6]
+
+
+def listed(X):
+    """Return X as lists for JSON; times as milliseconds."""
+    if not isinstance(X, pd.DataFrame) or X.dtypes.map(lambda dtype: dtype.kind != "O").all():
+        return np.asarray(X).tolist()
+    columns = X.assign(time=[cell.astype("int64") for cell in X["time"]])
+    return [[getattr(cell, "tolist", lambda cell=cell: cell)() for cell in row]
+            for row in columns.to_numpy()]  # fmt: skip
+
+
 def write(folder):
     """Write the files, and for each file what it must hold."""
     from sklearn_cls._persistence.model_file import FORMAT
 
-    for function in (sequences, table):
+    for function in (sequences, table, events):
         clf, X = function()
         path = Path(folder) / f"format_{FORMAT}_{function.__name__}.safetensors"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # callbacks are not saved
             clf.save(path)
         expected = {
-            "X": np.asarray(X).tolist(),
+            "X": listed(X),
             "columns": list(X.columns) if isinstance(X, pd.DataFrame) else None,
             "classes": clf.predict(X).tolist(),
             "probabilities": clf.predict_proba(X).tolist(),

@@ -10,6 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 import torch
 from sklearn import config_context
@@ -89,6 +91,37 @@ def test_a_resumed_fit_gives_the_weights_of_an_uninterrupted_one(params, data, p
     clf.fit(X, y, checkpoint=path)
     assert_equal(clf, small(**params).fit(X, y))
     assert os.listdir(path.parent) == []
+
+
+def test_a_fit_to_codes_and_times_resumes_with_the_same_table_only(path):
+    frame, labels = events_table()
+    clf = small()
+    crash(clf, (frame, labels), path, 3)
+    changed = frame.copy()
+    changed["code"] = [["x", *cell[1:]] if i == 5 else cell for i, cell in enumerate(frame["code"])]
+    later = frame.assign(time=[cell + np.arange(len(cell)) for cell in frame["time"]])
+    for other in (changed, later):
+        with pytest.raises(ValueError, match="in which X is different"):
+            clf.fit(other, labels, checkpoint=path)
+    with pytest.raises(ValueError, match="in which categorical_features is"):
+        small(categorical_features=["code"]).fit(frame, labels, checkpoint=path)
+    clf.fit(pl.from_pandas(frame), labels, checkpoint=path)
+    assert_equal(clf, small().fit(frame, labels))
+
+
+def events_table():
+    """Return a data frame of numbers, codes and times, and labels."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(4, 8, size=40)
+    start = np.datetime64("2024-03-01", "s")
+    frame = pd.DataFrame(
+        {
+            "value": [rng.normal(size=n) for n in lengths],
+            "code": [rng.choice(list("abc"), n).tolist() for n in lengths],
+            "time": [start + rng.integers(1, 99, size=n).cumsum() for n in lengths],
+        }
+    )
+    return frame, np.arange(40) % 2
 
 
 def test_a_fit_resumes_with_the_same_validation_data_only(data, path):

@@ -189,3 +189,10 @@ def test_errors_name_the_column_of_the_clock():
         small().fit(X, y)
     with pytest.raises(ValueError, match=r"feature 'when' and feature 'then', .* one clock"):
         small().fit([x.assign(then=x.when) for x in frames(0)[0]], y)
+
+
+def test_gaps_of_seconds_and_of_years_need_no_warning():
+    gaps = [[1, 2, 1], [2, 1, 2], [1, 3, 1], [10**9, 10**8, 10**9]] * 5
+    start = np.datetime64("1970-01-01", "s")
+    X = pd.DataFrame({"x": [[1.0, 2.0, 4.0]] * 20, "t": [start + np.cumsum(g) for g in gaps]})
+    assert small(max_epochs=1).fit(X, [0, 1] * 10).predict(X).shape == (20,)

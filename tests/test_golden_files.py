@@ -13,9 +13,13 @@ FILES = sorted(FOLDER.glob("*.safetensors"))
 
 
 def check(clf, expected):
-    X = np.array(expected["X"], dtype=np.float32)
-    if expected["columns"]:
-        X = pd.DataFrame(X, columns=expected["columns"])
+    columns = expected["columns"]
+    if columns and "time" in columns:
+        X = pd.DataFrame(expected["X"], columns=columns)
+        X["time"] = [np.array(cell).view("datetime64[ms]") for cell in X["time"]]
+    else:
+        X = np.array(expected["X"], dtype=np.float32)
+        X = pd.DataFrame(X, columns=columns) if columns else X
     classes = [x.decode() if isinstance(x, bytes) else x for x in clf.predict(X).tolist()]
     assert classes == expected["classes"]
     assert np.allclose(clf.predict_proba(X), expected["probabilities"], atol=1e-4)
@@ -50,7 +54,8 @@ def test_there_are_two_files_of_every_format():
 def test_golden_files_of_the_current_format_can_be_written(tmp_path):
     write(tmp_path)
     paths = sorted(tmp_path.glob("*.safetensors"))
-    assert [path.stem for path in paths] == [f"format_{FORMAT}_sequences", f"format_{FORMAT}_table"]
+    names = ["events", "sequences", "table"]
+    assert [path.stem for path in paths] == [f"format_{FORMAT}_{name}" for name in names]
     for path in paths:
         expected = json.loads(path.with_suffix(".json").read_text())
         check(CLSTransformerClassifier.load(path), expected)

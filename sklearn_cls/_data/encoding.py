@@ -141,7 +141,11 @@ def encode_table(table, features):
     lengths, has_gaps = _lengths_and_gaps(columns, table.offsets, len(codes))
     reader = ColumnReader(columns, table.offsets)
     return Sequences(
-        reader, lengths, has_gaps, n_categories=features.n_categories, has_clock=bool(clock)
+        reader,
+        lengths,
+        has_gaps,
+        n_categories=features.n_categories,
+        n_clock_inputs=len(clock),
     )
 
 

@@ -163,7 +163,7 @@ def fit_scaler(sequences, indices, standardize=True, names=None, previous=None):
             stacklevel=2,
         )
     if standardize:
-        _warn_of_lost_sequences(sequences, indices, std, is_live & ~is_code, names)
+        _warn_of_lost_sequences(sequences, indices, std, is_live, names)
     n_steps = sequences.lengths[indices]
     has_missing = (n > 0) & (n < n_steps.sum())
     if not (is_live | has_missing).any() and n_steps.min() == n_steps.max():
@@ -230,7 +230,10 @@ def _is_extreme(mean, std, unit):
 
 
 def _warn_of_lost_sequences(sequences, indices, std, is_live, names):
-    """Warn of features that vary within many sequences, but so little that float32 loses it."""
+    """Warn of numbers that vary within many sequences, but so little that float32 loses it.
+
+    Short times are not lost, because their logarithms are inputs, too.
+    """
     indices = sequences.sample(indices)
     n_lost = np.zeros(sequences.n_features)
     with np.errstate(all="ignore"):
@@ -242,7 +245,7 @@ def _warn_of_lost_sequences(sequences, indices, std, is_live, names):
             n_lost += (spread > MAX_ROUNDING_ULPS * _rounding(low, high)) & (
                 spread < LOST_RANGE * std
             )
-    is_lost = is_live & (n_lost > MAX_LOST_FRACTION * len(indices))
+    is_lost = is_live & sequences.is_number & (n_lost > MAX_LOST_FRACTION * len(indices))
     if is_lost.any():
         warnings.warn(
             f"X varies in {feature_list(is_lost, names)} within many sequences by less than "

@@ -37,8 +37,8 @@ class Sequences:
         Standardizes the batches; None leaves them as they are.
     n_categories : tuple of int
         Number of categories of each code feature. These features are the last ones.
-    has_clock : bool
-        Whether features are computed from the times of the steps.
+    n_clock_inputs : int
+        Number of features that have been computed from the clock. They precede the codes.
     """
 
     reader: ArrayReader | ListReader | ColumnReader
@@ -46,7 +46,7 @@ class Sequences:
     has_gaps: np.ndarray
     scaler: Scaler | None = None
     n_categories: tuple = ()
-    has_clock: bool = False
+    n_clock_inputs: int = 0
 
     def __len__(self):
         return len(self.lengths)
@@ -70,6 +70,17 @@ class Sequences:
     def is_code(self):
         """Which features are codes, (F,)."""
         return np.arange(self.n_features) >= self.n_features - len(self.n_categories)
+
+    @property
+    def has_clock(self):
+        """Whether features have been computed from the times of the steps."""
+        return self.n_clock_inputs > 0
+
+    @property
+    def is_number(self):
+        """Which features are numbers of X, (F,): neither codes, nor computed from the clock."""
+        n_numbers = self.n_features - len(self.n_categories) - self.n_clock_inputs
+        return np.arange(self.n_features) < n_numbers
 
     def pad(self, indices):
         """Return some sequences, standardized, as a float32 array (B, T, F) padded with NaN."""
