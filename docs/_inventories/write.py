@@ -23,6 +23,9 @@ PROJECTS = {
         "NumPy",
         {
             "py:class": {"numpy.memmap": "reference/generated/$.html#$"},
+            "py:function": {
+                "numpy.lib.stride_tricks.sliding_window_view": "reference/generated/$.html#$"
+            },
             "py:method": {"numpy.ma.MaskedArray.filled": "reference/generated/$.html#$"},
         },
     ),
@@ -30,21 +33,28 @@ PROJECTS = {
         "scikit-learn",
         {
             "py:class": {
+                "sklearn.calibration.CalibratedClassifierCV": "modules/generated/$.html#$",
                 "sklearn.callback.ProgressBar": "modules/generated/$.html#$",
                 "sklearn.callback.ScoringMonitor": "modules/generated/$.html#$",
                 "sklearn.cluster.KMeans": "modules/generated/$.html#$",
                 "sklearn.decomposition.PCA": "modules/generated/$.html#$",
+                "sklearn.ensemble.BaggingClassifier": "modules/generated/$.html#$",
                 "sklearn.ensemble.HistGradientBoostingClassifier": "modules/generated/$.html#$",
                 "sklearn.manifold.TSNE": "modules/generated/$.html#$",
                 "sklearn.model_selection.GridSearchCV": "modules/generated/$.html#$",
+                "sklearn.model_selection.GroupKFold": "modules/generated/$.html#$",
                 "sklearn.model_selection.RandomizedSearchCV": "modules/generated/$.html#$",
+                "sklearn.model_selection.StratifiedGroupKFold": "modules/generated/$.html#$",
+                "sklearn.model_selection.TunedThresholdClassifierCV": "modules/generated/$.html#$",
                 "sklearn.neighbors.NearestNeighbors": "modules/generated/$.html#$",
                 "sklearn.neural_network.MLPClassifier": "modules/generated/$.html#$",
                 "sklearn.pipeline.Pipeline": "modules/generated/$.html#$",
+                "sklearn.semi_supervised.SelfTrainingClassifier": "modules/generated/$.html#$",
             },
             "py:function": {
                 "sklearn.base.clone": "modules/generated/$.html#$",
                 "sklearn.datasets.load_digits": "modules/generated/$.html#$",
+                "sklearn.inspection.permutation_importance": "modules/generated/$.html#$",
                 "sklearn.metrics.adjusted_rand_score": "modules/generated/$.html#$",
                 "sklearn.model_selection.train_test_split": "modules/generated/$.html#$",
             },
@@ -69,6 +79,7 @@ PROJECTS = {
                 "torch.nn.Module": "generated/$.html#$",
                 "torch.nn.TransformerEncoder": "generated/$.html#$",
                 "torch.optim.AdamW": "generated/$.html#$",
+                "torch.utils.data.Dataset": "data.html#$",
             },
             "py:function": {
                 "torch.cuda.synchronize": "generated/$.html#$",
