@@ -1,10 +1,12 @@
-"""Memory and time that training takes on data of 20 MB and 2 GB in a file.
+"""Memory that training takes on files of 20 MB and 2 GB, and the time of an epoch on one of 200 MB.
 
-Each fit runs in its own process. RssAnon, the resident anonymous memory, excludes the pages of
-mapped files, which the operating system can free at any time. Zarr, HDF5 and Parquet are decoded
-before the first epoch; `decode_s` is the time of the fit without its epochs.
+For the memory, each fit runs in its own process. RssAnon, the resident anonymous memory, excludes
+the pages of mapped files, which the operating system can free at any time. The epochs are timed in
+one process, in interleaved rounds. Zarr, HDF5 and Parquet are decoded before the first epoch;
+`decode_s` is the time of a fit without its epochs, which also includes all checks.
 """
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,31 +24,44 @@ FORMATS = ("memory map", "zarr", "h5py", "parquet")
 
 
 def main():
-    """Measure every format in both sizes; print differences and ratios."""
-    args = begin(parser(__doc__, rounds=1), "zarr", "h5py", "pyarrow")
-    print("# data: normal noise, (n, 500, 8) float32; 2 epochs, batch 128, embedding='linear'")
-    rows = []
+    """Measure every format; print the differences in memory and the ratios of time."""
+    args = begin(parser(__doc__, rounds=3), "zarr", "h5py", "pyarrow")
+    print("# data: normal noise, (n, 500, 8) float32; batch 128, embedding='linear'")
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
-        for name in FORMATS:
-            for megabytes in (20, 2000):
-                path = Path(folder) / f"{name}-{megabytes}"
-                write(name, path, n=megabytes * 2**20 // (4 * SHAPE[0] * SHAPE[1]))
-                command = [sys.executable, __file__, "--train", name, path, str(args.threads)]
-                out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-                before, peak, decode, epoch = map(float, out.split())
-                rows.append(
-                    {"format": name, "data_mb": megabytes, "rss_anon_before_mb": before,
-                     "rss_anon_peak_mb": peak, "decode_s": decode, "epoch_s": epoch}
-                )  # fmt: skip
-    report(rows, args.out)
-    large = {row["format"]: row for row in rows if row["data_mb"] == 2000}
+        rows = [measure_memory(name, Path(folder), args.threads) for name in FORMATS]
+        paths = {name: Path(folder) / f"{name}-200" for name in FORMATS}
+        for name, path in paths.items():
+            write(name, path, n_sequences(200))
+        times = {name: [] for name in FORMATS}
+        for i in range(args.rounds + 1):
+            for name, path in paths.items():
+                seconds = fit(name, path, max_epochs=2)
+                if i > 0:  # The first round warms up.
+                    times[name].append(seconds)
     for row in rows:
-        if row["data_mb"] == 20:
-            same = large[row["format"]]
-            more = same["rss_anon_peak_mb"] - row["rss_anon_peak_mb"]
-            ratio = same["epoch_s"] / large["memory map"]["epoch_s"]
-            print(f"{row['format']}: {more:.0f} MB more for 2 GB than for 20 MB; an epoch takes "
-                  f"{ratio:.2f} times that on a memory map")  # fmt: skip
+        decode, epoch = np.median(times[row["format"]], axis=0)
+        pairs = zip(times[row["format"]], times["memory map"], strict=True)
+        ratio = np.median([ours[1] / mapped[1] for ours, mapped in pairs])
+        row |= {"decode_s": decode, "epoch_s": epoch, "epoch_ratio": ratio}
+    report(rows, args.out)
+
+
+def n_sequences(megabytes):
+    """Return how many sequences take this much memory."""
+    return megabytes * 2**20 // (4 * SHAPE[0] * SHAPE[1])
+
+
+def measure_memory(name, folder, threads):
+    """Return the peaks of the memory of a fit on a small and on a large file."""
+    row = {"format": name}
+    for megabytes in (20, 2000):
+        path = folder / f"{name}-{megabytes}"
+        write(name, path, n_sequences(megabytes))
+        command = [sys.executable, __file__, "--train", name, path, str(threads)]
+        out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        row[f"rss_anon_{megabytes}_mb"] = float(out)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return {**row, "difference_mb": row["rss_anon_2000_mb"] - row["rss_anon_20_mb"]}
 
 
 def parts(n):
@@ -112,34 +127,35 @@ def opened(name, path):
     return np.memmap(path, dtype=np.float32, mode="r", shape=(n, *SHAPE))
 
 
-def train(name, path, threads):
-    """Fit two epochs; print the memory before and at its peak, and the time of decoding, an epoch.
-
-    The time of an epoch is that of the second one: the first one of a memory map reads the disk.
-    """
+def fit(name, path, max_epochs):
+    """Return the seconds of a fit without its epochs, and those of its last epoch."""
     from sklearn_cls import CLSTransformerClassifier
 
-    torch.set_num_threads(threads)
     X = opened(name, path)
     n = X.count_rows() if name == "parquet" else X.shape[0]
-    y = np.arange(n) % 2
-    before, peak, done = rss_anon(), [0.0], threading.Event()
+    start = time.perf_counter()
+    clf = CLSTransformerClassifier(
+        embedding="linear", max_epochs=max_epochs, batch_size=128, random_state=0
+    ).fit(X, np.arange(n) % 2)  # fmt: skip
+    seconds = time.perf_counter() - start
+    return seconds - sum(clf.history_["dur"]), clf.history_["dur"][-1]
+
+
+def train(name, path, threads):
+    """Fit for one epoch and print the peak of the anonymous memory."""
+    torch.set_num_threads(threads)
+    peak, done = [0.0], threading.Event()
 
     def watch():
-        while not done.is_set():
+        while not done.wait(0.01):
             peak[0] = max(peak[0], rss_anon())
-            time.sleep(0.01)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    start = time.perf_counter()
-    clf = CLSTransformerClassifier(
-        embedding="linear", max_epochs=2, batch_size=128, random_state=0
-    ).fit(X, y)  # fmt: skip
-    seconds = time.perf_counter() - start
+    fit(name, path, max_epochs=1)
     done.set()
     watcher.join()
-    print(before, peak[0], seconds - sum(clf.history_["dur"]), clf.history_["dur"][1])
+    print(peak[0])
 
 
 def rss_anon():
