@@ -434,8 +434,9 @@ class CLSTransformerClassifier(
         if groups is not None:
             groups = check_groups(groups, data.sequences)[data.indices]
         checkpoint = open_checkpoint(
-            checkpoint, self, data, valid, groups, classes, device, warm_start_net
-        )
+            checkpoint, self, data, valid, groups, classes, features.vocabularies, device,
+            warm_start_net,
+        )  # fmt: skip
         with torch_settings(), EpochBar() as bar, checkpoint:
             if checkpoint.seed is None:
                 checkpoint.seed = self._draw_seed(warm_start_net)

@@ -100,11 +100,16 @@ def test_a_fit_to_codes_and_times_resumes_with_the_same_table_only(path):
     changed = frame.copy()
     changed["code"] = [["x", *cell[1:]] if i == 5 else cell for i, cell in enumerate(frame["code"])]
     later = frame.assign(time=[cell + np.arange(len(cell)) for cell in frame["time"]])
-    for other in (changed, later):
+    renamed, numbers = (
+        frame.assign(code=[[names["abc".index(code)] for code in cell] for cell in frame["code"]])
+        for names in ("ABC", [1, 2, 3])
+    )
+    for other in (changed, later, renamed, numbers):
         with pytest.raises(ValueError, match="in which X is different"):
             clf.fit(other, labels, checkpoint=path)
     with pytest.raises(ValueError, match="in which categorical_features is"):
         small(categorical_features=["code"]).fit(frame, labels, checkpoint=path)
+    crash(clf, (frame.assign(code=frame["code"].map(np.array)), labels), path, 4)
     clf.fit(pl.from_pandas(frame), labels, checkpoint=path)
     assert_equal(clf, small().fit(frame, labels))
 

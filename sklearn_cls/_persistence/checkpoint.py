@@ -10,6 +10,7 @@ import time
 import warnings
 from contextlib import suppress
 from dataclasses import astuple
+from itertools import chain
 
 import numpy as np
 import torch
@@ -161,7 +162,9 @@ class Checkpoint(PassiveCallback):
             ) from error
 
 
-def open_checkpoint(path, estimator, data, valid, groups, classes, device, warm_start_net):
+def open_checkpoint(
+    path, estimator, data, valid, groups, classes, vocabularies, device, warm_start_net
+):
     """Return the checkpoint of a fit of `estimator` to the dataset `data`.
 
     `valid` is the validation dataset, or None; `groups` are those of `data`, or None.
@@ -177,7 +180,9 @@ def open_checkpoint(path, estimator, data, valid, groups, classes, device, warm_
     # The path is resolved now, because a callback may change the working directory.
     folder, name = os.path.split(resolve_links(check_path(path, "checkpoint")))
     path = os.path.join(os.path.realpath(folder or ".", strict=True), name)
-    fingerprint = fit_fingerprint(estimator, data, valid, groups, classes, device, warm_start_net)
+    fingerprint = fit_fingerprint(
+        estimator, data, valid, groups, classes, vocabularies, device, warm_start_net
+    )
     return Checkpoint(path, fingerprint)
 
 
@@ -197,15 +202,17 @@ def check_state(path, state):
     return state
 
 
-def fit_fingerprint(estimator, data, valid, groups, classes, device, warm_start_net):
+def fit_fingerprint(estimator, data, valid, groups, classes, vocabularies, device, warm_start_net):
     """Return what two fits must have in common for one to resume the other."""
     params = estimator.get_params(deep=False)
     described = {k: describe(v) for k, v in params.items() if k not in IGNORED_PARAMS}
+    # The sequences hold numbers of categories, which other categories may have, too.
+    categories = [np.array(repr(v.categories.tolist())) for v in vocabularies]
     weights = [] if warm_start_net is None else initial_state(warm_start_net)
     return {
         **described,
         "device": device.split(":")[0],
-        "X": sha256(numbers(data)),
+        "X": sha256(chain(categories, numbers(data))),
         "y": f"{classes.tolist()} {sha256([data.y, data.indices])}",
         "sample_weight": sha256([data.weights]),
         "X_val": sha256([] if valid is None else [*numbers(valid), valid.y, valid.weights]),
