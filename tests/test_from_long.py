@@ -99,9 +99,25 @@ def test_tables_and_series_of_labels_must_say_whose_they_are():
         from_long(frame, id="person", labels=pd.concat([by_row, by_row.assign(mode="x")]))
     with pytest.raises(ValueError, match=r"must have \['person', 'groups'\]: the id, and one"):
         from_long(frame, id="person", groups=by_row.assign(age=1))
+    with pytest.raises(ValueError, match=r"labels has no column 'person', but \['who', 'mode'\]"):
+        from_long(frame, id="person", labels=by_row.rename(columns={"person": "who"}))
     for given in (by_row["mode"].to_numpy(), list(labels), pl.Series(list(labels))):
         with pytest.raises(TypeError, match=r"labels is a .*, which does not say whose they are"):
             from_long(frame, id="person", labels=given)
+
+
+def test_a_lazy_table_of_labels_is_computed_without_a_warning():
+    frame, labels = table()
+    by_row = pl.LazyFrame({"person": list(labels), "mode": list(labels.values())})
+    expected = from_long(frame, id="person", labels=labels).target
+    assert from_long(frame, id="person", labels=by_row).target.tolist() == expected.tolist()
+
+
+def test_a_bunch_in_place_of_its_data_is_an_error():
+    frame, _ = table()
+    bunch = from_long(frame, id="person", time="when", labels="label")
+    with pytest.raises(TypeError, match=r"X is a Bunch; .* fit\(bunch\.data, bunch\.target\)"):
+        small().fit(bunch, bunch.target)
 
 
 @pytest.mark.parametrize("library", FORMS)

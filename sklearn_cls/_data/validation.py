@@ -15,6 +15,7 @@ from os import PathLike
 
 import numpy as np
 import torch
+from sklearn.utils import Bunch
 from sklearn.utils.validation import check_array
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
@@ -176,6 +177,8 @@ def reject_other_containers(X):
         raise TypeError(f"X is a {name} of dask; pass X.compute() if it fits into memory.")
     if isinstance(X, DataLoader):
         raise TypeError("X is a DataLoader, which makes batches of its own; pass X.dataset.")
+    if isinstance(X, Bunch) and "data" in X:
+        raise TypeError("X is a Bunch; pass its parts: fit(bunch.data, bunch.target).")
     if isinstance(X, dict) and not hasattr(X, "shape"):  # A sparse matrix may be a dict.
         raise TypeError(
             "X is a dict; stack its features into an array: np.stack(list(X.values()), axis=-1)."

@@ -249,13 +249,13 @@ def _recognized(table, given, columns):
     )
 
 
-def _check_columns(table, names):
-    """Raise ValueError for names that are not columns."""
+def _check_columns(table, names, what="frame"):
+    """Raise ValueError for names that are not columns; `what` is the name of the table."""
     unknown = [name for name in names if name not in table.columns]
     if unknown:
-        raise ValueError(f"frame has no column {unknown[0]!r}, but {table.columns}.")
+        raise ValueError(f"{what} has no column {unknown[0]!r}, but {table.columns}.")
     if len(table) == 0:
-        raise ValueError("frame has no rows.")
+        raise ValueError(f"{what} has no rows.")
 
 
 def _sequences(table, ids):
@@ -423,9 +423,9 @@ def _by_id(given, ids, name):
     index = getattr(given, "index", None)
     if isinstance(given, dict):
         return given
-    if hasattr(given, "columns"):
+    if hasattr(type(given), "columns"):  # The columns of a LazyFrame itself would warn.
         table = _as_table(given, ids)
-        _check_columns(table, ids)
+        _check_columns(table, ids, name)
         others = [column for column in table.columns if column not in ids]
         if len(others) != 1:
             raise ValueError(
