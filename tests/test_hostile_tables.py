@@ -244,6 +244,18 @@ def test_features_before_steps_are_refused_at_prediction():
         clf.predict(X.swapaxes(1, 2))
 
 
+@pytest.mark.parametrize("missing", [None, np.nan])
+def test_large_whole_numbers_that_were_rounded_are_no_codes(missing):
+    codes = [[2**60 + i % 3 for i in range(n)] for n in LENGTHS]
+    rounded = FRAME.assign(c=[[missing, *codes[0][1:]], *codes[1:]])
+    clf = small(max_epochs=1, categorical_features=["c"])
+    with pytest.raises(ValueError, match=r"codes in feature 'c' .* beyond 2\*\*53.*as text"):
+        clf.fit(rounded, LABELS)
+    clf.fit(FRAME.assign(c=codes), LABELS)
+    with pytest.raises(ValueError, match=r"codes in feature 'c' .* beyond 2\*\*53"):
+        clf.predict(rounded)
+
+
 # Cells and columns that cannot be right
 
 

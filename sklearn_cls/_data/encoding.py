@@ -100,7 +100,7 @@ def _as_given(column, is_categorical, categorical_features, name):
     if is_categorical and column.kind == CLOCK:
         raise ValueError(f"categorical_features has {name}, whose values are times.")
     if is_categorical:
-        return column.as_codes()
+        return _as_codes(column, name)
     if column.kind == CODE and not isinstance(categorical_features, str):
         if not column.holds_numbers:
             raise ValueError(
@@ -163,11 +163,24 @@ def _numbers(column, name):
     return column.values
 
 
+def _as_codes(column, name):
+    """Return a column as codes, unless rounding may have made different numbers equal.
+
+    Integers are rounded where others are missing, as there is no integer for a missing value.
+    """
+    if column.values.dtype.kind == "f" and np.any(np.abs(column.values) >= 2**53):
+        raise ValueError(
+            f"X has codes in {name} that are numbers beyond 2**53, which are rounded if some are "
+            "missing or floats; pass them as text or as categories."
+        )
+    return column.as_codes()
+
+
 def _codes(column, vocabulary, name):
     """Return the inputs of a column that held codes in `fit`."""
     if column.kind == CLOCK:
         raise _kind_error(column, CODE, name)
-    column = column.as_codes()
+    column = _as_codes(column, name)
     if len(vocabulary) and len(column.codes) and _kind_of(column) != _kind_of(vocabulary):
         raise ValueError(
             f"X has {_kind_of(column)} in {name}, but its categories in fit were "
