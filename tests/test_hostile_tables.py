@@ -256,6 +256,14 @@ def test_large_whole_numbers_that_were_rounded_are_no_codes(missing):
         clf.predict(rounded)
 
 
+def test_large_whole_numbers_beside_missing_ones_are_the_same_numbers_in_every_container():
+    times = [[None, *(1_760_000_000_000_000_001 + np.arange(1, n)).tolist()] for n in LENGTHS]
+    X = pl.DataFrame({"a": times, "age": [None, 2**60, 1, 2]}).to_arrow()
+    expected = padded(pd.DataFrame({"a": times, "age": [np.nan, 2**60, 1, 2]}))
+    for same in (X, pl.from_arrow(X), X.to_pandas(types_mapper=pd.ArrowDtype)):
+        assert np.array_equal(padded(same), expected, equal_nan=True)
+
+
 # Cells and columns that cannot be right
 
 

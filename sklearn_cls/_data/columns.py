@@ -81,9 +81,13 @@ def column_from_series(series, name):
     if series.null_count() == len(series):
         return Column(NUMBER, np.full(len(series), np.nan))
     if dtype.is_numeric():
-        if dtype.is_decimal() or series.null_count():
+        if dtype.is_decimal():
             series = series.cast(nw.Float64)
-        return column_from_array(series.to_numpy(), name)
+        if not series.null_count():
+            return column_from_array(series.to_numpy(), name)
+        # Arrow refuses to cast integers beyond 2**53, which NumPy rounds.
+        values = series.fill_null(0).to_numpy().astype(np.float64)
+        return Column(NUMBER, np.where(series.is_null().to_numpy(), np.nan, values))
     if dtype in (nw.Categorical, nw.Enum, nw.String, nw.Boolean):
         return _code_column(series.to_native())
     if dtype in (nw.Datetime, nw.Date, nw.Duration):
