@@ -279,6 +279,10 @@ def test_large_whole_numbers_beside_missing_ones_are_the_same_numbers_in_every_c
         ({"t": TIMES, "u": TIMES}, r"times in feature 't' and feature 'u'"),
         ({"t": [x.astype(str).tolist() for x in TIMES]}, r"dates as text in feature 't'"),
         ({"t": [x[::-1] for x in TIMES]}, r"X\[0\] in feature 't' decrease"),
+        (
+            {"t": [x.tz_localize("UTC" if i else None).tolist() for i, x in enumerate(TIMES)]},
+            r"column 't' of X has times with and without a time zone",
+        ),
         ({"t": [x.to_period("s") for x in TIMES]}, r"column 't' of X has dtype period"),
         ({"t": [[datetime.time(1)] * n for n in LENGTHS]}, r"column 't' .* type time"),
         ({"d": pd.Timestamp("2024-01-01")}, r"column 'd' of X has one date for each sequence"),
@@ -288,7 +292,8 @@ def test_large_whole_numbers_beside_missing_ones_are_the_same_numbers_in_every_c
     ],
     ids=[
         "None", "empty", "lengths", "single value", "text", "complex", "two clocks", "date text",
-        "backwards", "periods", "times of day", "date", "interval", "complex value", "dict",
+        "backwards", "zones", "periods", "times of day", "date", "interval", "complex value",
+        "dict",
     ],
 )  # fmt: skip
 def test_errors_name_the_column(changes, message):

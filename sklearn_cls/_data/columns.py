@@ -150,7 +150,7 @@ def _column_from_objects(values, name):
         positions[~is_missing] = [codes.setdefault(value, len(codes)) for value in known]
         return Column(CODE, positions, as_objects(list(codes)))
     if all(issubclass(t, datetime | date | np.datetime64) for t in types):
-        return Column(CLOCK, _as_times(values, is_missing))
+        return Column(CLOCK, _as_times(values, is_missing, name))
     if all(issubclass(t, timedelta | np.timedelta64) for t in types):
         return Column(CLOCK, np.where(is_missing, None, values).astype("timedelta64[ns]"))
     if all(issubclass(t, Real) or t.__name__ == "Decimal" for t in types):
@@ -166,12 +166,18 @@ def _column_from_objects(values, name):
     )
 
 
-def _as_times(values, is_missing):
+def _as_times(values, is_missing, name):
     """Return dates and times as datetime64, those with a time zone in UTC."""
     times = np.full(len(values), "NaT", dtype="datetime64[ns]")
+    has_zone = {getattr(time, "tzinfo", None) is not None for time in values[~is_missing]}
+    if len(has_zone) > 1:
+        raise ValueError(
+            f"{name} has times with and without a time zone; give all of them one, for example by "
+            "pandas.to_datetime(times, utc=True)."
+        )
     for i in np.flatnonzero(~is_missing):
         time = values[i]
-        if getattr(time, "tzinfo", None) is not None:
+        if True in has_zone:
             time = time.replace(tzinfo=None) - time.utcoffset()
         times[i] = np.datetime64(time)
     return times
