@@ -267,8 +267,11 @@ def _from_nested_series(series, name=None):
 
 
 def _as_list(series):
-    """Return the cells of a series as a list of Python objects."""
-    return series.to_pylist() if library_of(series) == "pyarrow" else list(series)
+    """Return the cells of a series as a list; nested ones of polars and pyarrow as nested lists."""
+    library = library_of(series)
+    if library == "polars":
+        return series.to_list()
+    return series.to_pylist() if library == "pyarrow" else list(series)
 
 
 def _has_frames(series):
