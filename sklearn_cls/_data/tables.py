@@ -10,14 +10,22 @@ All of them become a `Table`, which has a `Column` for each feature.
 Shapes: n sequences, T steps, F features, S steps of several sequences.
 """
 
-import re
-import reprlib
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from itertools import compress
 
 import numpy as np
 
+from sklearn_cls._data.cells import (
+    STEPS,
+    TEXT,
+    as_array,
+    concatenate,
+    content_of,
+    flatten,
+    flatten_objects,
+    holds_arrays,
+)
 from sklearn_cls._data.columns import (
     CLOCK,
     NUMBER,
@@ -26,15 +34,8 @@ from sklearn_cls._data.columns import (
     is_missing_value,
     library_of,
 )
-
-# Names of columns whose values identify a sequence or where it comes from.
-ID_NAME = re.compile(
-    r"(.*[_. -])?(case|encounter|id|ids|participant|patient|person|recording|session|sequence|"
-    r"subject|uid|user|uuid|visit)([_. -]?(id|no|nr|num|number|key))?",
-    re.IGNORECASE,
-)
-STEPS, TEXT, SCALAR = "steps", "text", "scalar"  # what the cells of a column are
-LIBRARIES = ("pandas", "polars", "pyarrow")
+from sklearn_cls._data.frames import as_list, is_frame, is_series, names_of, series_of
+from sklearn_cls._data.layout import reject_long_table, reject_multi_index, reject_transposed
 
 
 @dataclass(frozen=True)
@@ -73,97 +74,10 @@ def read_table(X):
     return _from_items(X) if isinstance(X, list | tuple) and len(X) else X
 
 
-def reject_multi_index(X):
-    """Raise an error for a frame or series of pandas with a row for each step."""
-    if getattr(getattr(X, "index", None), "nlevels", 1) > 1:
-        names = [name if name is not None else f"level_{i}" for i, name in enumerate(X.index.names)]
-        raise ValueError(
-            f"X has a MultiIndex {names}: it is a long table, with a row for each step. Convert it "
-            f"to a row for each sequence: sklearn_cls.datasets.from_long(X.reset_index(), "
-            f"id={names[0]!r}).data."
-        )
-
-
-def reject_long_table(frame, names, series):
-    """Raise an error for a 2-D frame with a column or an index that identifies sequences.
-
-    The evidence is a name such as "id" or "patient_id", and that values are repeated.
-    """
-    index = getattr(frame, "index", None)
-    if getattr(index, "name", None) is not None and _identifies(index.name, index):
-        name, remove = index.name, "X.reset_index(drop=True)"
-        raise _long_table_error(name, "X.reset_index()", f"the index {name!r}", remove)
-    for name, column in zip(names, series, strict=True):
-        if _identifies(name, column):
-            raise _long_table_error(name, "X", f"a column {name!r}", f"X without {name!r}")
-
-
-def _identifies(name, values):
-    """Return whether the name of a column is that of an identifier, and its values are repeated."""
-    return (
-        ID_NAME.fullmatch(str(name)) is not None
-        and len(values) > 1
-        and len(values.unique()) < len(values)
-    )
-
-
-def _long_table_error(name, frame, where, remove):
-    return ValueError(
-        f"X has {where} with repeated values, but no lists in its cells. If X is a long table, "
-        "with a row for each step, convert it to a row for each sequence: "
-        f"sklearn_cls.datasets.from_long({frame}, id={name!r}).data. If each row is a sequence, "
-        f"whose steps are the columns, pass {remove}."
-    )
-
-
-def as_arrow_table(X):
-    """Return arrays of awkward, arrays of pyarrow and record batches in the form of a data frame.
-
-    Those with fields become a table, others a chunked array. All else is returned as it is.
-    """
-    library, name = library_of(X), type(X).__name__
-    if library == "awkward":
-        import awkward as ak
-
-        X = ak.to_arrow(X, extensionarray=False)
-    elif library != "pyarrow" or name in ("ChunkedArray", "Table"):
-        return X
-    import pyarrow as pa
-
-    if isinstance(X, pa.RecordBatch):
-        return pa.Table.from_batches([X])
-    if isinstance(X, pa.StructArray):
-        return pa.Table.from_struct_array(X)
-    return pa.chunked_array([X]) if isinstance(X, pa.Array) else X
-
-
-def is_frame(X):
-    """Return whether X is a data frame of pandas or polars, or a table of pyarrow."""
-    return library_of(X) in LIBRARIES and len(getattr(X, "shape", ())) == 2
-
-
-def is_series(X):
-    """Return whether X is a series of pandas or polars, or an array of pyarrow."""
-    return library_of(X) in LIBRARIES and not is_frame(X) and hasattr(X, "__len__")
-
-
-def names_of(frame):
-    """Return the names of the columns of a data frame."""
-    return list(getattr(frame, "column_names", frame.columns))
-
-
-def series_of(frame):
-    """Return the columns of a data frame, as series or arrays of its library."""
-    library, n = library_of(frame), frame.shape[1]
-    if library == "pandas":
-        return [frame.iloc[:, j] for j in range(n)]
-    return [frame.to_series(j) if library == "polars" else frame.column(j) for j in range(n)]
-
-
 def _from_frame(frame):
     """Return a data frame as a table; as it is if it is a 2-D array of numbers."""
     names, series = names_of(frame), series_of(frame)
-    contents = [_content(s) for s in series]
+    contents = [content_of(s) for s in series]
     if STEPS not in contents:
         return _from_2d_frame(frame, names, series, contents)
     if len(names) == 1:
@@ -225,29 +139,11 @@ def offsets_of(lengths):
     return np.concatenate([[0], np.cumsum(lengths)])
 
 
-def _content(series):
-    """Return what the cells of a series, or of an array of objects, are: STEPS, TEXT or SCALAR."""
-    import narwhals as nw
-
-    is_array = isinstance(series, np.ndarray)
-    dtype = nw.Object if is_array else nw.from_native(series, series_only=True).dtype
-    if dtype in (nw.List, nw.Array):
-        return STEPS
-    if dtype == nw.String:
-        return TEXT
-    if dtype != nw.Object:
-        return SCALAR
-    cell = next((cell for cell in series if not is_missing_value(cell)), None)
-    if isinstance(cell, str | bytes):
-        return TEXT
-    return STEPS if hasattr(cell, "__len__") else SCALAR
-
-
 def _from_series(series):
     """Return a series as a table, or as a list of arrays if its cells are 2-D."""
-    content = _content(series)
+    content = content_of(series)
     if content == TEXT:
-        return _from_strings(_as_list(series))
+        return _from_strings(as_list(series))
     return _from_nested_series(series) if content == STEPS else series
 
 
@@ -260,120 +156,15 @@ def _from_nested_series(series, name=None):
         return _from_items(list(series))
     parts = flatten(series, name)
     if parts is None:
-        return _from_items([as_array(cell) for cell in _as_list(series)])
+        return _from_items([as_array(cell) for cell in as_list(series)])
     columns, lengths = parts
     names = None if name is None else list(columns)
     return Table(list(columns.values()), offsets_of(lengths), names)
 
 
-def _as_list(series):
-    """Return the cells of a series as a list; nested ones of polars and pyarrow as nested lists."""
-    library = library_of(series)
-    if library == "polars":
-        return series.to_list()
-    return series.to_pylist() if library == "pyarrow" else list(series)
-
-
 def _has_frames(series):
     """Return whether the cells of a series are data frames."""
     return library_of(series) == "pandas" and len(series) > 0 and is_frame(series.iloc[0])
-
-
-def flatten(series, name):
-    """Return the columns in the cells of a series by their names, and the lengths of the cells.
-
-    There is one column, or one for each field of a struct. If the cells are 2-D, return None.
-    """
-    import narwhals as nw
-
-    where = "X" if name is None else f"column {name!r} of X"
-    if (
-        isinstance(series, np.ndarray)
-        or nw.from_native(series, series_only=True).dtype == nw.Object
-    ):
-        return _flatten_objects(list(series), name, where)
-    flat, lengths = _flatten_lists(series)
-    inner = nw.from_native(flat, series_only=True).dtype
-    if inner in (nw.List, nw.Array):
-        return None
-    if inner == nw.Struct:
-        fields = nw.from_native(flat, series_only=True).struct
-        names = [field.name for field in inner.fields]
-        return {
-            n: column_from_series(fields.field(n).to_native(), f"field {n!r} of {where}")
-            for n in names
-        }, lengths
-    return {name: column_from_series(flat, where)}, lengths
-
-
-def _flatten_lists(series):
-    """Return the items of all lists of a series, and the lengths of the lists."""
-    if library_of(series) == "polars":
-        import polars as pl
-
-        if isinstance(series.dtype, pl.Array):
-            series = series.arr.to_list()
-        lengths = series.list.len().fill_null(0)
-        return series.filter(lengths > 0).explode(), lengths.to_numpy().astype(np.int64)
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if library_of(series) == "pandas":
-        series = pa.chunked_array([pa.array(series)])
-    lengths = pc.list_value_length(series).fill_null(0).to_numpy().astype(np.int64)
-    return pc.list_flatten(series), lengths
-
-
-def _flatten_objects(cells, name, where):
-    """Return the items of cells that are lists, arrays or series, and their lengths."""
-    if all(library_of(cell) == "pandas" and not is_frame(cell) for cell in cells):
-        import pandas as pd
-
-        lengths = np.array([len(cell) for cell in cells])
-        flat = pd.concat([pd.Series(cell) for cell in cells], ignore_index=True)
-        return {name: column_from_series(flat, where)}, lengths
-    arrays = [_as_cell(cell, i, where) for i, cell in enumerate(cells)]
-    if any(array.ndim > 1 or _holds_arrays(array) for array in arrays):
-        return None
-    column = column_from_array(concatenate(arrays), where)
-    return {name: column}, np.array([len(array) for array in arrays])
-
-
-def _as_cell(cell, i, where):
-    """Return the cell of a row as an array."""
-    if is_missing_value(cell):
-        return np.empty(0)
-    if isinstance(cell, dict) or not hasattr(cell, "__len__") or isinstance(cell, str | bytes):
-        raise ValueError(
-            f"row {i} of {where} is a {type(cell).__name__}, but other rows are sequences; every "
-            "cell must be a list or an array."
-        )
-    return as_array(cell)
-
-
-def as_array(cell):
-    """Return a sequence as an array; one of rows, which is what parquet files give, as 2-D."""
-    array = np.asarray(cell)
-    if array.ndim == 1 and array.size and _holds_arrays(array):
-        rows = [np.asarray(row) for row in array]
-        if len({row.shape for row in rows}) == 1:
-            return np.stack(rows)
-    return array
-
-
-def _holds_arrays(array):
-    """Return whether an array of objects holds sequences."""
-    return array.dtype == object and any(
-        hasattr(item, "__len__") and not isinstance(item, str | bytes | dict) for item in array
-    )
-
-
-def concatenate(arrays):
-    """Return arrays of any kind as one, of objects if numbers are mixed with text."""
-    kinds = {array.dtype.kind for array in arrays if array.size}
-    if len(kinds) > 1 and not kinds <= set("iuf"):
-        arrays = [array.astype(object) for array in arrays]
-    return np.concatenate([array for array in arrays if array.size] or arrays)
 
 
 def _from_2d_frame(frame, names, series, contents):
@@ -397,7 +188,7 @@ def _from_2d_frame(frame, names, series, contents):
     if not any(is_code):
         return frame
     if len(names) == 1:
-        return _from_strings(_as_list(series[0]))
+        return _from_strings(as_list(series[0]))
     where = [f"column {name!r} of X" for name in names]
     if not all(is_code):
         codes = map(column_from_series, compress(series, is_code), compress(where, is_code))
@@ -421,9 +212,9 @@ def _from_array(X):
     """Return an array of text or objects as a table, or as it is if it holds numbers."""
     if X.ndim == 1 and X.size:
         return _from_items(list(X))
-    if X.ndim == 2 and _holds_arrays(X.reshape(-1)):  # A ColumnTransformer makes such arrays.
+    if X.ndim == 2 and holds_arrays(X.reshape(-1)):  # A ColumnTransformer makes such arrays.
         names, columns = range(X.shape[1]), list(X.T)
-        table = _from_columns(names, columns, [_content(column) for column in columns])
+        table = _from_columns(names, columns, [content_of(column) for column in columns])
         return replace(table, names=None)
     if X.ndim not in (2, 3) or X.size == 0 or (X.dtype == object and not _holds_text(X)):
         return X
@@ -452,11 +243,11 @@ def _from_items(X):
     if not any(map(_may_hold_codes, X)):
         return X
     if all(map(is_series, X)) and library_of(X[0]) == "pandas":
-        columns, lengths = _flatten_objects(X, None, "X")
+        columns, lengths = flatten_objects(X, None, "X")
         table = Table(list(columns.values()), offsets_of(lengths))
         return X if table.columns[0].kind == NUMBER else table
     items = [as_array(x) for x in X]
-    if any(x.ndim not in (1, 2) or (x.size and _holds_arrays(x.reshape(-1))) for x in items):
+    if any(x.ndim not in (1, 2) or (x.size and holds_arrays(x.reshape(-1))) for x in items):
         return X
     matrices = [x.reshape(len(x), -1) for x in items]
     if len({x.shape[1] for x in matrices if x.size}) != 1:
@@ -488,7 +279,7 @@ def _from_frames(frames):
     """Return a list of data frames, one for each sequence, as a table."""
     library, names = library_of(frames[0]), names_of(frames[0])
     if library == "pandas":
-        _reject_transposed(frames)
+        reject_transposed(frames)
     if any(library_of(frame) != library or names_of(frame) != names for frame in frames):
         return frames  # reported by `column_names_of_items`
     if library == "pandas":
@@ -508,20 +299,6 @@ def _from_frames(frames):
         for s, n in zip(series_of(whole), names, strict=True)
     ]
     return Table(columns, offsets_of([len(frame) for frame in frames]), names)
-
-
-def _reject_transposed(frames):
-    """Raise an error for frames of pandas whose rows are named like features, and columns not."""
-    first = frames[0]
-    if (
-        all(isinstance(name, str) for name in first.index)
-        and not any(isinstance(name, str) for name in first.columns)
-        and all(first.index.equals(getattr(frame, "index", None)) for frame in frames)
-    ):
-        raise ValueError(
-            f"The rows of the data frames in X are named {reprlib.repr(list(first.index))}, as "
-            "features are, but the columns must be the features: pass [x.T for x in X]."
-        )
 
 
 def _from_strings(strings):

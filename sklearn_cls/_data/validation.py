@@ -28,6 +28,7 @@ from sklearn_cls._data.features import (
     column_names_of_items,
     n_features_message,
 )
+from sklearn_cls._data.frames import as_arrow_table, is_frame, names_of
 from sklearn_cls._data.lazy_arrays import decoded_array, is_lazy_array
 from sklearn_cls._data.readers import ArrayReader, ListReader
 from sklearn_cls._data.sequences import (
@@ -38,7 +39,7 @@ from sklearn_cls._data.sequences import (
 )
 from sklearn_cls._data.stored_sequences import stored_sequences
 from sklearn_cls._data.table_batches import TableBatches, errors_name_batch, table_batches
-from sklearn_cls._data.tables import Table, as_arrow_table, is_frame, names_of, read_table
+from sklearn_cls._data.tables import Table, read_table
 from sklearn_cls._data.temporary_arrays import BLOCK_BYTES
 from sklearn_cls._data.warning_filters import FILTERS_LOCK
 
