@@ -56,7 +56,7 @@ def test_package_imports_its_dependencies_and_nothing_undeclared():
     third_party = imported - sys.stdlib_module_names - {"sklearn_cls"}
     required = {MODULES.get(name, name) for name in minimum_versions()}
     allowed = {MODULES.get(name, name) for name in minimum_versions("plot")}
-    allowed |= {"polars", "pyarrow"}  # imported if X is of these libraries
+    allowed |= {"awkward", "polars", "pyarrow"}  # imported if X is of these libraries
     allowed |= {"aeon", "sktime"}  # imported by modules of these names
     assert required <= third_party <= allowed
 
