@@ -28,6 +28,7 @@ import torch
 from sklearn.base import clone
 
 from sklearn_cls import CLSTransformerClassifier, TrainingDisplay
+from sklearn_cls._data.columns import as_objects
 from sklearn_cls._training.auto import ARCHITECTURE
 from tests.golden_files import FOLDER as GOLDEN
 from tests.helpers import bumps, small
@@ -48,11 +49,38 @@ def example(clf):
     rng = np.random.default_rng(0)
     n_steps = min(12, clf.module_.max_length or 12)
     y = clf.classes_[np.arange(6) % len(clf.classes_)]
+    if features.kinds is not None:
+        return table(features, rng, n_steps), y
     if not features.fitted_on_2d:
         return rng.normal(size=(6, n_steps, features.n_features)).astype(np.float32), y
     X = rng.normal(size=(6, features.n_features_in)).astype(np.float32)
     names = features.feature_names_in
     return (X if names is None else pd.DataFrame(X, columns=names)), y
+
+
+def table(features, rng, n_steps):
+    """Return a data frame of 6 sequences of numbers, codes and times."""
+    vocabularies = iter(features.vocabularies)
+    columns = []
+    for kind in features.kinds:
+        if kind == "number":
+            values = rng.normal(size=(6, n_steps))
+        elif kind == "clock":
+            values = np.datetime64("2024-01-01", "s") + rng.integers(99, size=(6, n_steps)).cumsum(
+                1
+            )
+        else:
+            categories = next(vocabularies).categories
+            categories = categories if len(categories) else as_objects(["a"])
+            values = categories[rng.integers(len(categories), size=(6, n_steps))]
+        columns.append(values)
+    names = features.feature_names_in
+    if features.fitted_on_2d:
+        steps = columns[0].reshape(-1)[np.arange(6 * features.n_features_in) % (6 * n_steps)]
+        X = steps.reshape(6, -1)
+        return X if names is None else pd.DataFrame(X, columns=names)
+    names = range(len(columns)) if names is None else names
+    return pd.DataFrame({name: list(cells) for name, cells in zip(names, columns, strict=True)})
 
 
 def calls(clf, X, y, path):
