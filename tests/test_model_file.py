@@ -457,6 +457,8 @@ WRONG_CODES = {
     ),
     "a 2-D X": (set_in("fitted_on_2d", value=True), "a 2-D X has a single feature"),
     "a category twice": (set_in("vocabularies", 0, value=["a", "b", "b"]), "occurs twice"),
+    "numbers and text": (set_in("vocabularies", 0, value=["a", "b", 3]), "are numbers, and"),
+    "huge integers": (set_in("vocabularies", 0, value=[1, 2, 10**400]), "no column holds"),
     "fewer categories": (set_in("vocabularies", 0, value=["a", "b"]), "not those of vocabularies"),
     "a nested category": (set_in("vocabularies", 0, value=["a", "b", ["c"]]), "inconsistent"),
     "other tables": (
@@ -475,6 +477,12 @@ def test_inconsistent_kinds_and_vocabularies_raise(change, message, codes_file, 
     path.write_bytes(codes_file.read_bytes())
     changed(path, change)
     with pytest.raises(ValueError, match=message):
+        CLSTransformerClassifier.load(path)
+
+
+def test_a_large_number_of_features_does_not_allocate_memory(path):
+    changed(path, set_in("n_features_in", value=2**53))
+    with pytest.raises(ValueError, match="there are 9007199254740992 inputs, but n_features=2"):
         CLSTransformerClassifier.load(path)
 
 

@@ -50,6 +50,15 @@ class Features:
         return tuple(len(vocabulary) for vocabulary in self.vocabularies)
 
     @property
+    def n_inputs(self):
+        """Number of inputs of the network for a step."""
+        if self.kinds is None:
+            return self.n_features
+        n_numbers, n_codes = self.kinds.count(NUMBER), self.kinds.count(CODE)
+        n_of_clock = len(CLOCK_INPUTS) + n_numbers if CLOCK in self.kinds else 0
+        return n_numbers + n_of_clock + n_codes
+
+    @property
     def input_names(self):
         """What messages call the inputs of the network: the numbers, the clock, the codes."""
         phrases = feature_phrases(self.n_features, None if self.fitted_on_2d else self.names)

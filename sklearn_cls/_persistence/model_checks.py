@@ -5,6 +5,7 @@ has changed is refused when it is loaded, not when it is used.
 """
 
 import sys
+from math import isfinite
 from numbers import Integral, Real
 from types import SimpleNamespace
 
@@ -20,6 +21,7 @@ from sklearn_cls._training.history import NUMERIC_COLUMNS
 AT_LEAST_1 = Interval(Integral, 1, None, closed="left")
 SEED = Interval(Integral, 0, 2**32, closed="left")
 MAX_COUNT = 2**53
+INTEGERS = range(-(2**63), 2**64)  # those that arrays hold
 MAX_MEAN = 1e20  # of the output of a convolution: inputs are at most 1e9 and weights 1e3
 DOCUMENT = {
     "versions": [dict],
@@ -109,9 +111,9 @@ def check_features(model):
     """Raise ValueError unless the features are those of the network, and their names differ."""
     features, network = model.features, model.net.get_params_for("module")
     check_kinds(features)
-    if len(features.input_names) != network["n_features"]:
+    if features.n_inputs != network["n_features"]:
         raise ValueError(
-            f"there are {len(features.input_names)} inputs, but n_features={network['n_features']}"
+            f"there are {features.n_inputs} inputs, but n_features={network['n_features']}"
         )
     names = features.feature_names_in
     if names is None:
@@ -134,8 +136,18 @@ def check_kinds(features):
     if features.fitted_on_2d and len(kinds) > 1:
         raise ValueError("a 2-D X has a single feature")
     for vocabulary in vocabularies:
-        if len(set(vocabulary.categories.tolist())) != len(vocabulary):
-            raise ValueError("a category occurs twice")
+        check_categories(vocabulary.categories.tolist())
+
+
+def check_categories(categories):
+    """Raise ValueError for categories that no column has."""
+    numbers = [c for c in categories if isinstance(c, Real) and not isinstance(c, bool)]
+    if len(set(categories)) != len(categories):
+        raise ValueError("a category occurs twice")
+    if numbers and any(isinstance(c, str | bytes) for c in categories):
+        raise ValueError("some categories are numbers, and others text")
+    if not all(isfinite(c) if isinstance(c, float) else c in INTEGERS for c in numbers):
+        raise ValueError("a category is a number that no column holds")
 
 
 def check_scaler(scaler):
