@@ -5,6 +5,7 @@ from sklearn_cls._display.attention import CLSAttentionDisplay
 from sklearn_cls._display.embedding import EmbeddingDisplay
 from sklearn_cls._display.strategy import StrategyDisplay
 from sklearn_cls._display.training import TrainingDisplay
+from sklearn_cls._training.data_parallel import data_parallel
 from sklearn_cls._version import __version__
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "StrategyDisplay",
     "TrainingDisplay",
     "__version__",
+    "data_parallel",
 ]

@@ -23,6 +23,7 @@ from sklearn_cls._compat import (
     init_callback_context,
     with_callbacks,
 )
+from sklearn_cls._dask.detection import current_client
 from sklearn_cls._data.scaler import fit_scaler
 from sklearn_cls._data.split import split_for_validation
 from sklearn_cls._data.targets import (
@@ -42,6 +43,7 @@ from sklearn_cls._torch.device import resolve_device
 from sklearn_cls._torch.random import draw_seed
 from sklearn_cls._torch.settings import torch_settings
 from sklearn_cls._training.auto import check_consistency, network_params, training_params
+from sklearn_cls._training.data_parallel import current_processes
 from sklearn_cls._training.fitted import (
     FittedAttributesMixin,
     current_model,
@@ -419,9 +421,19 @@ class CLSTransformerClassifier(
             If `checkpoint` is not a regular file, is in use by another fit, or cannot be written at
             the beginning. A later failure to write gives a warning.
         """
+        if (client := current_client(X)) is not None:
+            from sklearn_cls._dask.fit import fit_on_cluster
+
+            self._fitted = fit_on_cluster(
+                client, self, X=X, y=y, sample_weight=sample_weight, checkpoint=checkpoint,
+                X_val=X_val, y_val=y_val, sample_weight_val=sample_weight_val, groups=groups,
+            )  # fmt: skip
+            return self
         from sklearn_cls._persistence.checkpoint import open_checkpoint
+        from sklearn_cls._persistence.fingerprint import check_same_fit
         from sklearn_cls._training.callbacks import EpochBar, ScikitLearnCallbacks, early_stopping
 
+        processes = current_processes()
         previous = self._fitted if self.warm_start else None
         warm_start_net = getattr(previous, "net", None)
         device, callbacks, sklearn_callbacks = self._check_params(
@@ -433,13 +445,14 @@ class CLSTransformerClassifier(
         )
         if groups is not None:
             groups = check_groups(groups, data.sequences)[data.indices]
+        check_same_fit(self, data, classes, processes)
         checkpoint = open_checkpoint(
             checkpoint, self, data, valid, groups, classes, features.vocabularies, device,
-            warm_start_net,
+            warm_start_net, processes,
         )  # fmt: skip
         with torch_settings(), EpochBar() as bar, checkpoint:
             if checkpoint.seed is None:
-                checkpoint.seed = self._draw_seed(warm_start_net)
+                checkpoint.seed = processes.broadcast(self._draw_seed(warm_start_net))
             train = data
             if self.early_stopping:
                 if valid is None:
@@ -453,14 +466,15 @@ class CLSTransformerClassifier(
             hook_kwargs = {"estimator": self, "X": X, "y": y, "metadata": metadata}
             context = init_callback_context(self, sklearn_callbacks, training["max_epochs"])
             context.call_on_fit_task_begin(**hook_kwargs)
-            callbacks += [("_progress_bar", bar)] if self.verbose else []
+            is_shown = self.verbose and processes.rank == 0
+            callbacks += [("_progress_bar", bar)] if is_shown else []
             adapter = ScikitLearnCallbacks(
                 context, hook_kwargs, lambda net: {"_fitted": current_model(net, classes, features)}
             )
             callbacks += [("_scikit_learn", adapter), ("_checkpoint", checkpoint)]
             net = self._build_net(
                 data, train, training, classes, features, warm_start_net, checkpoint.seed,
-                device=device, callbacks=callbacks, valid=valid,
+                device=device, callbacks=callbacks, valid=valid, processes=processes,
             )  # fmt: skip
             fitted = finished_model(net.train(train, self.n_jobs), classes, features)
             context.call_on_fit_task_end(
@@ -509,6 +523,7 @@ class CLSTransformerClassifier(
             The fitted estimator.
         """
         self._validate_params()  # scikit-learn's decorator validates in the first call only
+        processes = current_processes()
         previous = self._fitted
         warm_start_net = getattr(previous, "net", None)
         with torch_settings():
@@ -522,9 +537,10 @@ class CLSTransformerClassifier(
                 X, y, sample_weight, previous, classes, is_part=True
             )
             training = training_params(self, data, one_epoch=True)
+            seed = processes.broadcast(self._draw_seed(warm_start_net))
             net = self._build_net(
-                data, data, training, classes, features, warm_start_net,
-                self._draw_seed(warm_start_net), device=device, callbacks=callbacks,
+                data, data, training, classes, features, warm_start_net, seed,
+                device=device, callbacks=callbacks, processes=processes,
             )  # fmt: skip
             net.train(data, self.n_jobs)
             self._fitted = finished_model(net, classes, features, keep_optimizer=True)

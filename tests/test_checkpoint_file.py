@@ -90,7 +90,7 @@ def test_a_file_that_is_not_a_checkpoint_is_not_called_damaged(other):
 
 
 def test_a_checkpoint_of_another_format_names_both_formats(content):
-    other = content.replace(b"format 3", b"format 2", 1)
+    other = content.replace(b"format 4", b"format 2", 1)
     digest = digest_of(b"")
     assert "has format 2, but sklearn_cls " in message_of(
         other[: len(MAGIC)] + digest + other[len(MAGIC) + len(digest) :]
@@ -137,6 +137,9 @@ def test_a_checkpoint_of_another_version_of_python_is_resumed(content, data, pat
     path.write_bytes(with_changed(content, lambda versions, _: versions.update(python="3.10.0")))
     clf = small().fit(*data, checkpoint=path)
     assert clf.loss_curve_ == small().fit(*data).loss_curve_
+
+
+OWN = "random_states", 0  # those of the only process
 
 
 def put(*keys, value):
@@ -187,7 +190,7 @@ IMPOSSIBLE = {
     **{
         f"no net {k}": drop("net", k)
         for k in (
-            "module", "optimizer", "schedule", "generators", "batches", "n_micro_batches",
+            "module", "optimizer", "schedule", "random_states", "n_micro_batches",
             "n_epochs_trained", "history",
         )
     },
@@ -213,12 +216,16 @@ IMPOSSIBLE = {
     ),
     "schedule empty": put("net", "schedule", value={}),
     "schedule too short": put("net", "schedule", "base_lrs", value=[]),
-    "generators missing": put("net", "generators", value=[]),
-    "generator of zeros": put("net", "generators", 0, value=torch.zeros(5056, dtype=torch.uint8)),
-    "batches empty": put("net", "batches", value={}),
-    "rng None": put("net", "batches", "rng", value=None),
-    "rng of another kind": put("net", "batches", "rng", "bit_generator", value="MT19937"),
-    "rng negative": put("net", "batches", "rng", "state", "state", value=-1),
+    "random_states empty": put("net", "random_states", value=[]),
+    "random_states number": put("net", "random_states", value=3),
+    "generators missing": put("net", *OWN, "generators", value=[]),
+    "generator of zeros": put(
+        "net", *OWN, "generators", 0, value=torch.zeros(5056, dtype=torch.uint8)
+    ),
+    "batches empty": put("net", *OWN, "batches", value={}),
+    "rng None": put("net", *OWN, "batches", "rng", value=None),
+    "rng of another kind": put("net", *OWN, "batches", "rng", "bit_generator", value="MT19937"),
+    "rng negative": put("net", *OWN, "batches", "rng", "state", "state", value=-1),
     "history number": put("net", "history", value=3),
     "history of numbers": put("net", "history", value=[1, 2]),
     "epoch without a loss": drop("net", "history", 0, "train_loss"),

@@ -57,7 +57,7 @@ def test_package_imports_its_dependencies_and_nothing_undeclared():
     required = {MODULES.get(name, name) for name in minimum_versions()}
     allowed = {MODULES.get(name, name) for name in minimum_versions("plot")}
     allowed |= {"awkward", "polars", "pyarrow"}  # imported if X is of these libraries
-    allowed |= {"aeon", "sktime"}  # imported by modules of these names
+    allowed |= {"aeon", "dask", "distributed", "sktime"}  # imported by modules of these names
     assert required <= third_party <= allowed
 
 

@@ -12,7 +12,7 @@ from sklearn_cls._data.batches import SequenceDataset
 from sklearn_cls._data.scaler import fit_scaler
 from sklearn_cls._data.sequences import CHUNK_BYTES
 from sklearn_cls._data.validation import check_sequences
-from sklearn_cls._persistence.checkpoint import numbers, sha256
+from sklearn_cls._persistence.fingerprint import numbers, sha256
 from tests.helpers import small
 
 ROOT = Path(__file__).parent.parent
@@ -59,7 +59,7 @@ def test_checks_statistics_and_fingerprints_take_a_few_chunks(kind, tmp_path):
     assert peak < 12 * CHUNK_BYTES
     peak, _ = peak_memory(dataset.scaled(scaler).sequences.scales_differ, dataset.indices)
     assert peak < 12 * CHUNK_BYTES
-    peak, _ = peak_memory(lambda: sha256(numbers(dataset)))
+    peak, _ = peak_memory(lambda: sha256(numbers(dataset.sequences, dataset.indices)))
     assert peak < 6 * CHUNK_BYTES
 
 
@@ -75,7 +75,7 @@ def test_a_prediction_takes_the_memory_of_a_few_batches(kind, tmp_path):
 LIMITED = """
 import resource, signal, sys, warnings, numpy as np
 from sklearn_cls._data.batches import SequenceDataset
-from sklearn_cls._persistence.checkpoint import numbers, sha256
+from sklearn_cls._persistence.fingerprint import numbers, sha256
 from sklearn_cls._data.scaler import fit_scaler
 from sklearn_cls._data.readers import ArrayReader
 from sklearn_cls._data.sequences import Sequences
@@ -120,7 +120,7 @@ limit(100)
 for function in (
     lambda: clf.predict(X),
     lambda: clf.fit(X, np.arange(n) % 2),
-    lambda: sha256(numbers(dataset)),
+    lambda: sha256(numbers(dataset.sequences, dataset.indices)),
     lambda: fit_scaler(sequences, dataset.indices),
 ):
     signal.setitimer(signal.ITIMER_REAL, 0.5)

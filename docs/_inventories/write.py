@@ -86,6 +86,7 @@ PROJECTS = {
                 "torch.get_num_threads": "generated/$.html#$",
                 "torch.nn.functional.scaled_dot_product_attention": "generated/$.html#$",
             },
+            "py:module": {"torch.distributed": "distributed.html#module-$"},
         },
     ),
 }

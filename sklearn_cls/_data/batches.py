@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import Dataset
 
 from sklearn_cls._data.sequences import Sequences
+from sklearn_cls._torch.processes import ONE_PROCESS, Processes
 
 LENGTH_JITTER = 0.15  # relative noise on lengths, so that batches differ between epochs
 # Tokens of padding in a batch that take less time than the overhead of one more group.
@@ -156,6 +157,9 @@ class Batches:
         Random number generator of the augmentation.
     patch_size : int
         Steps per token.
+    processes : Processes
+        The processes that share each batch. Each of them iterates over its own parts of all
+        batches, which may be empty.
     """
 
     dataset: SequenceDataset
@@ -165,6 +169,7 @@ class Batches:
     augmentation: Callable | None = None
     generator: torch.Generator | None = None
     patch_size: int = 1
+    processes: Processes = ONE_PROCESS
 
     def __len__(self):
         return -(-len(self.dataset) // self.batch_size)
@@ -184,10 +189,27 @@ class Batches:
             [i[group] for group in groups_of_similar_length(lengths[i], min_padding)]
             for i in batches
         ]
-        padded = self.padded_groups(list(itertools.chain(*batches)), lengths)
-        for groups in batches:
+        own = [list(map(self.own_part, groups)) for groups in batches]
+        padded = self.padded_groups(list(itertools.chain(*own)), lengths)
+        for groups, parts in zip(batches, own, strict=True):
             inputs, y = zip(*itertools.islice(padded, len(groups)), strict=True)
+            self.weight_part(inputs, parts, groups)
             yield (list(inputs), torch.cat(y)) if len(groups) > 1 else (inputs[0], y[0])
+
+    def own_part(self, items):
+        """Return those of some items that this process computes."""
+        sequences = self.dataset.sequences
+        if sequences.processes is not ONE_PROCESS:
+            return items[sequences.is_held(self.dataset.indices[items])]
+        # Neighbors have similar lengths, so all parts have nearly the same number of steps.
+        return items[self.processes.rank :: self.processes.size]
+
+    def weight_part(self, inputs, parts, groups):
+        """Scale weights so that the sum of the mean losses of all processes is that of a batch."""
+        n_own, n = sum(map(len, parts)), sum(map(len, groups))
+        if n_own < n:
+            for group in inputs:
+                group["sample_weight"] = group["sample_weight"] * (n_own / n)
 
     def padded_groups(self, groups, lengths):
         """Yield the inputs and class codes of groups of items, each padded to one length."""
@@ -196,13 +218,18 @@ class Batches:
         else:
             padded = self.device_cache.batches(groups, lengths)
         for inputs, y in padded:
-            if self.augmentation is not None:
+            if self.augmentation is not None and len(y):
                 inputs = self.augmentation(inputs, y, self.generator)
             yield inputs, y
 
     @cached_property
     def device_cache(self):
-        """The sequences on the GPU as a `DeviceCache`, or None if they take too much memory."""
+        """The sequences on the GPU as a `DeviceCache`, or None if they take too much memory.
+
+        Each of several processes would copy all sequences, of which it needs a part.
+        """
+        if self.processes.size > 1:
+            return None
         n_bytes = 4 * int(self.dataset.lengths.sum()) * self.dataset.sequences.n_features
         if n_bytes > MAX_CACHE_FRACTION * free_memory(self.device):
             return None
@@ -266,6 +293,8 @@ def free_memory(device):
 
 def padded_batch(sequences, indices, device):
     """Return {"x": (B, T, F), "is_padding": (B, T), or None without padding} on the device."""
+    if len(indices) == 0:
+        return {"x": torch.empty(0, 1, sequences.n_features, device=device), "is_padding": None}
     x = torch.from_numpy(sequences.pad(indices)).to(device)
     return {"x": x, "is_padding": padding_mask(sequences.lengths[indices], device)}
 

@@ -9,6 +9,7 @@ import re
 import reprlib
 from collections import Counter
 from dataclasses import replace
+from functools import reduce
 from itertools import compress
 
 import numpy as np
@@ -19,34 +20,19 @@ from sklearn_cls._data.columns import CLOCK, CODE, NUMBER, as_objects
 from sklearn_cls._data.features import feature_phrases
 from sklearn_cls._data.readers import ColumnReader
 from sklearn_cls._data.sequences import Sequences, empty_sequence_error, infinity_error
+from sklearn_cls._torch.processes import ONE_PROCESS
 
 DATE = re.compile(r"\d{4}-\d{2}-\d{2}($|[ T]\d{2}:\d{2})")  # ISO 8601, at the start of the text
 KIND_NAMES = {NUMBER: "numbers", CODE: "text or categories", CLOCK: "times"}
 
 
-def learn_tables(tables, features, categorical_features):
+def learn_tables(tables, features, categorical_features, processes=ONE_PROCESS):
     """Return `features` with the kinds and the vocabularies of the columns of X.
 
-    `tables` are X, or batches of its sequences.
+    `tables` are X, or batches of its sequences; each process has some of them.
     """
-    kinds = found = names = None
-    for table in tables:
-        step_names = None if table.is_2d else table.names
-        names = feature_phrases(len(table.columns), step_names)
-        mask = categorical_mask(categorical_features, len(names), step_names)
-        columns = [
-            _as_given(column, is_code, categorical_features, name)
-            for column, is_code, name in zip(table.columns, mask, names, strict=True)
-        ]
-        _check_clocks(columns, table, names)
-        kinds = kinds or [NUMBER] * len(names)
-        # A column of codes or times in which all values of a batch are missing looks like numbers.
-        kinds = [
-            known if column.kind == NUMBER else column.kind
-            for known, column in zip(kinds, columns, strict=True)
-        ]
-        counts = [column.counts() if column.kind == CODE else None for column in columns]
-        found = counts if found is None else list(map(_added_counts, found, counts))
+    learned = reduce(_joined, (_learned(table, categorical_features) for table in tables))
+    names, kinds, found = reduce(_joined, processes.gather(learned))
     vocabularies = [
         Vocabulary.learn(*counts, name)
         for counts, kind, name in zip(found, kinds, names, strict=True)
@@ -55,6 +41,28 @@ def learn_tables(tables, features, categorical_features):
     if isinstance(categorical_features, str):
         _reject_dates(vocabularies, compress(names, (kind == CODE for kind in kinds)))
     return _with_kinds(features, kinds, vocabularies)
+
+
+def _learned(table, categorical_features):
+    """Return what messages call the columns of a table, their kinds, and how often codes occur."""
+    step_names = None if table.is_2d else table.names
+    names = feature_phrases(len(table.columns), step_names)
+    mask = categorical_mask(categorical_features, len(names), step_names)
+    columns = [
+        _as_given(column, is_code, categorical_features, name)
+        for column, is_code, name in zip(table.columns, mask, names, strict=True)
+    ]
+    _check_clocks(columns, table, names)
+    counts = [column.counts() if column.kind == CODE else None for column in columns]
+    return names, [column.kind for column in columns], counts
+
+
+def _joined(learned, other):
+    """Return what two batches have shown, see `_learned`."""
+    names, kinds, counts = learned
+    # A column of codes or times in which all values of a batch are missing looks like numbers.
+    kinds = [known if new == NUMBER else new for known, new in zip(kinds, other[1], strict=True)]
+    return names, kinds, list(map(_added_counts, counts, other[2]))
 
 
 def _reject_dates(vocabularies, names):
@@ -261,16 +269,21 @@ def learn_array(sequences, features, categorical_features):
     none = np.empty(0, dtype=sequences.dtype), np.empty(0, dtype=int)
     found = dict.fromkeys(np.flatnonzero(mask), none)
     for steps in sequences.steps(np.arange(len(sequences))):  # (S, F)
-        for j, (codes, counts) in found.items():
+        for j, known in found.items():
             values = steps[:, j]
-            new, new_counts = np.unique(values[~np.isnan(values)], return_counts=True)
-            codes, positions = np.unique(np.append(codes, new), return_inverse=True)
-            found[j] = codes, np.bincount(positions, np.append(counts, new_counts)).astype(int)
-    vocabularies = [
-        Vocabulary.learn(as_objects(codes.tolist()), counts, names[j])
-        for j, (codes, counts) in found.items()
-    ]
+            new = np.unique(values[~np.isnan(values)], return_counts=True)
+            found[j] = _joined_counts(known, new)
+    vocabularies = []
+    for j, part in found.items():
+        codes, counts = reduce(_joined_counts, sequences.processes.gather(part))
+        vocabularies.append(Vocabulary.learn(as_objects(codes.tolist()), counts, names[j]))
     return _with_kinds(features, kinds, vocabularies)
+
+
+def _joined_counts(part, other):
+    """Return the distinct numbers in two parts of the data, and how often each occurs."""
+    codes, positions = np.unique(np.append(part[0], other[0]), return_inverse=True)
+    return codes, np.bincount(positions, np.append(part[1], other[1])).astype(int)
 
 
 def encode_array(sequences, features):

@@ -8,6 +8,7 @@ Shapes: S steps of several sequences, F features.
 
 import warnings
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -237,7 +238,7 @@ def _warn_of_lost_sequences(sequences, indices, std, is_live, names):
     indices = sequences.sample(indices)
     n_lost = np.zeros(sequences.n_features)
     with np.errstate(all="ignore"):
-        for i in indices:
+        for i in sequences.held(indices):
             # The first steps are enough, as a long sequence may not fit in memory.
             n_steps = min(sequences.lengths[i], max(1, MAX_ELEMENTS // sequences.n_features))
             low, high = _range(sequences.reader.part(i, 0, n_steps))
@@ -245,6 +246,7 @@ def _warn_of_lost_sequences(sequences, indices, std, is_live, names):
             n_lost += (spread > MAX_ROUNDING_ULPS * _rounding(low, high)) & (
                 spread < LOST_RANGE * std
             )
+    n_lost = sum(sequences.processes.gather(n_lost))
     is_lost = is_live & sequences.is_number & (n_lost > MAX_LOST_FRACTION * len(indices))
     if is_lost.any():
         warnings.warn(
@@ -258,13 +260,17 @@ def _warn_of_lost_sequences(sequences, indices, std, is_live, names):
 
 def _count_and_range(sequences, indices):
     """Return number of values, minimum and maximum of each feature, in the dtype of X."""
-    n, low, high = 0, None, None
+    found = None
     for steps in sequences.steps(indices):  # (S, F)
-        n = n + (~np.isnan(steps)).sum(0)
-        lowest, highest = _range(steps)
-        low = lowest if low is None else np.fmin(low, lowest)
-        high = highest if high is None else np.fmax(high, highest)
-    return n, low, high
+        part = (~np.isnan(steps)).sum(0), *_range(steps)
+        found = part if found is None else _joined_ranges(found, part)
+    return reduce(_joined_ranges, filter(None, sequences.processes.gather(found)))
+
+
+def _joined_ranges(part, other):
+    """Return number of values, minimum and maximum of each feature in two parts of the data."""
+    (n, low, high), (n_other, low_other, high_other) = part, other
+    return n + n_other, np.fmin(low, low_other), np.fmax(high, high_other)
 
 
 def _range(steps):
@@ -289,6 +295,7 @@ def _mean_and_std(sequences, indices, n, low, high):
         np.nan_to_num(values, copy=False)
         total += values.sum(0)
         squares += np.einsum("ij,ij->j", values, values)
+    total, squares = map(sum, zip(*sequences.processes.gather((total, squares)), strict=True))
     n = np.maximum(n, 1)
     mean = total / n
     std = np.sqrt(np.maximum(squares / n - mean**2, 0))

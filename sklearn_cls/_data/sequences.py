@@ -11,6 +11,7 @@ import numpy as np
 
 from sklearn_cls._data.readers import ArrayReader, ColumnReader, ListReader
 from sklearn_cls._data.scaler import Scaler
+from sklearn_cls._torch.processes import ONE_PROCESS, Processes
 
 # Size of a chunk, in bytes of float64: all sequences are read in chunks.
 CHUNK_BYTES = 2**20
@@ -39,6 +40,9 @@ class Sequences:
         Number of categories of each code feature. These features are the last ones.
     n_clock_inputs : int
         Number of features that have been computed from the clock. They precede the codes.
+    processes : Processes
+        The processes that hold the values, each those of some sequences. The other attributes
+        describe all sequences.
     """
 
     reader: ArrayReader | ListReader | ColumnReader
@@ -47,6 +51,7 @@ class Sequences:
     scaler: Scaler | None = None
     n_categories: tuple = ()
     n_clock_inputs: int = 0
+    processes: Processes = ONE_PROCESS
 
     def __len__(self):
         return len(self.lengths)
@@ -82,6 +87,16 @@ class Sequences:
         n_numbers = self.n_features - len(self.n_categories) - self.n_clock_inputs
         return np.arange(self.n_features) < n_numbers
 
+    def is_held(self, indices):
+        """Return which of some sequences this process can read, (n,)."""
+        if self.processes is ONE_PROCESS:
+            return np.ones(len(indices), dtype=bool)
+        return self.reader.is_held(indices)
+
+    def held(self, indices):
+        """Return those of some sequences that this process can read."""
+        return indices[self.is_held(indices)]
+
     def pad(self, indices):
         """Return some sequences, standardized, as a float32 array (B, T, F) padded with NaN."""
         return self.reader.pad(indices, self.lengths[indices], self._scaled)
@@ -102,7 +117,7 @@ class Sequences:
         """Yield all steps of some sequences, as arrays (S, F) of `dtype`, not standardized.
 
         Each takes about `CHUNK_BYTES` as float64, so that one sequence may span several. Padding is
-        left out.
+        left out, and so are sequences that other processes hold.
         """
         n_max = steps_per_chunk(self.n_features)
         yield from self.reader.steps(indices, self.lengths[indices], n_max)
@@ -124,7 +139,7 @@ class Sequences:
         with np.errstate(all="ignore"):
             mean_in_stds = self.scaler.mean / self.scaler.std
             precision = np.finfo(self.dtype).eps if self.dtype.kind == "f" else 0.0
-            for chunk in self.chunks(indices):
+            for chunk in self.chunks(self.held(indices)):
                 chunk = chunk.astype(np.float64)
                 is_known = ~np.isnan(chunk)
                 n = np.maximum(is_known.sum(1, keepdims=True), 1)
@@ -137,6 +152,7 @@ class Sequences:
                     precision * np.abs(mean + mean_in_stds),
                 )
                 n_small += ((std > rounding) & (std < SMALL_STD)).sum(0)
+        n_small = sum(self.processes.gather(n_small))
         n_small[self.is_code] = 0
         return bool((n_small > SMALL_STD_FRACTION * len(indices)).any())
 

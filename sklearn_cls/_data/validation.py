@@ -30,6 +30,7 @@ from sklearn_cls._data.features import (
 )
 from sklearn_cls._data.frames import as_arrow_table, is_frame, names_of
 from sklearn_cls._data.lazy_arrays import decoded_array, is_lazy_array
+from sklearn_cls._data.partitions import Partitions, joined
 from sklearn_cls._data.readers import ArrayReader, ListReader
 from sklearn_cls._data.sequences import (
     Sequences,
@@ -42,8 +43,10 @@ from sklearn_cls._data.table_batches import TableBatches, errors_name_batch, tab
 from sklearn_cls._data.tables import Table, read_table
 from sklearn_cls._data.temporary_arrays import BLOCK_BYTES
 from sklearn_cls._data.warning_filters import FILTERS_LOCK
+from sklearn_cls._torch.processes import LostProcessError
 
 CONTAINERS = {"datasets", "h5py", "xarray", "zarr"}  # libraries of containers of named arrays
+EMPTY = "X is empty: 0 sample(s), and at least one sequence is required."
 NUMPY_FLOATS = {torch.float16, torch.float32, torch.float64}
 
 
@@ -59,27 +62,12 @@ def check_sequences(
     `categorical_features` is the parameter of the estimator, used in the first fit.
     """
     with errors_name_argument("X"), np.errstate(all="ignore"):
-        reject_masked(X)
-        reject_other_containers(X)
-        X = as_arrow_table(as_numpy(X))
-        if isinstance(X, list | tuple) and len(X) == 0:
-            raise ValueError("X is empty: 0 sample(s), and at least one sequence is required.")
-        read = _read(X)
-        if isinstance(read, Table):
-            seen = _features_of_table(X, read, [read], estimator, features, categorical_features)
-            sequences = encode_table(read, seen)
-        elif isinstance(read, TableBatches):
-            first = next(iter(read), None)
-            if first is None:
-                raise ValueError("X is empty: 0 sample(s), and at least one sequence is required.")
-            frame = None if first.names is None else read.header
-            seen = _features_of_table(frame, first, read, estimator, features, categorical_features)
-            sequences = stored_sequences(_encoded(read, seen))
+        if isinstance(X, Partitions):
+            sequences, seen = _check_partitions(X, estimator, features, categorical_features)
         else:
-            sequences, seen = _check_numbers(read, estimator, features)
-            if features is None:
-                seen = learn_array(sequences, seen, categorical_features)
-            sequences = encode_array(sequences, seen)
+            X, read = _read(X)
+            check = _check_table if isinstance(read, Table | TableBatches) else _check_array
+            sequences, seen = check(X, read, estimator, features, categorical_features)
     if max_length is not None and sequences.lengths.max() > max_length:
         i = int(sequences.lengths.argmax())
         raise ValueError(
@@ -90,12 +78,104 @@ def check_sequences(
 
 
 def _read(X):
-    """Return X as a `Table`, as `TableBatches`, or as an array or a list of arrays of numbers."""
+    """Return X, and what has been read from it.
+
+    That is a `Table`, `TableBatches`, or an array or a list of arrays of numbers.
+    """
+    reject_masked(X)
+    reject_other_containers(X)
+    X = as_arrow_table(as_numpy(X))
+    if isinstance(X, list | tuple) and len(X) == 0:
+        raise ValueError(EMPTY)
     with FILTERS_LOCK:  # Libraries of data frames may change the filters.
         batches = table_batches(X)
         if batches is not None:
-            return batches
-        return decoded_array(X) if is_lazy_array(X) else read_table(X)
+            return X, batches
+        return X, decoded_array(X) if is_lazy_array(X) else read_table(X)
+
+
+def _check_table(X, read, estimator, features, categorical_features):
+    """Return the sequences and the features of X, a table or batches of it that have been read."""
+    tables = [read] if isinstance(read, Table) else read
+    first = next(iter(tables), None)
+    if first is None:
+        raise ValueError(EMPTY)
+    if isinstance(read, TableBatches):
+        X = None if first.names is None else read.header
+    seen = _features_of_table(X, first, estimator, features)
+    if features is None:
+        seen = learn_tables(tables, seen, categorical_features)
+    if isinstance(read, Table):
+        return encode_table(read, seen), seen
+    return stored_sequences(_encoded(read, seen)), seen
+
+
+def _check_array(X, read, estimator, features, categorical_features):
+    """Return the sequences and the features of X, an array or a list of arrays of numbers."""
+    sequences, seen = _check_numbers(read, estimator, features)
+    if features is None:
+        seen = learn_array(sequences, seen, categorical_features)
+    return encode_array(sequences, seen), seen
+
+
+def _check_partitions(X, estimator, features, categorical_features):
+    """Return the sequences and the features of all partitions of X."""
+    read, numbers, seen = {}, {}, features
+    for number, part in X.values.items():
+        with errors_name_partition(number):
+            part, read[number] = _read(part)
+            if isinstance(read[number], Table):
+                seen = _features_of_table(part, read[number], estimator, seen)
+            else:
+                numbers[number], seen = _check_numbers(read[number], estimator, seen)
+    kinds = {Table if isinstance(part, Table) else np.ndarray for part in read.values()}
+    # A process may hold no partition of a validation set.
+    if _check_same_features(X.processes.gather((seen, kinds))) is not Table:
+        if features is None:
+            seen = learn_array(joined(numbers, X.processes), seen, categorical_features)
+        return joined({k: encode_array(v, seen) for k, v in numbers.items()}, X.processes), seen
+    if features is None:
+        seen = learn_tables(read.values(), seen, categorical_features, X.processes)
+    parts = {}
+    for number, table in read.items():
+        with errors_name_partition(number):
+            parts[number] = encode_table(table, seen)
+    return joined(parts, X.processes), seen
+
+
+def _check_same_features(gathered):
+    """Return the kind of all partitions: `Table` or ndarray.
+
+    `gathered` has the features that each process has seen, and the kinds of its partitions.
+
+    Raises
+    ------
+    ValueError
+        Unless all partitions are of one kind, with the same features.
+    """
+    described = {
+        (seen.n_features_in, None if seen.names is None else (*seen.names,), kind)
+        for seen, kinds in gathered
+        for kind in kinds
+    }
+    if len(described) > 1:
+        raise ValueError(
+            "X has partitions of different kinds, or with different numbers or names of features: "
+            f"{reprlib.repr(sorted(described, key=str))}. All partitions need the same columns in "
+            "the same order."
+        )
+    ((*_, kind),) = described
+    return kind
+
+
+@contextmanager
+def errors_name_partition(number):
+    """Add to errors the number of the partition of X that they are about."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        where = f"partition {number} of X, whose sequences are counted from its first one"
+        raise type(error)(f"{error} This is about {where}.") from error
 
 
 def _encoded(batches, features):
@@ -109,10 +189,10 @@ def _encoded(batches, features):
         first += n
 
 
-def _features_of_table(X, table, tables, estimator, features, categorical_features):
+def _features_of_table(X, table, estimator, features):
     """Return the features of a table, after comparing them with those of `fit`.
 
-    `tables` are all batches of X, of which `table` is the first.
+    `table` has been read from X or from its first batch.
     """
     is_new = features is None
     n_columns = int(table.offsets[1]) if table.is_2d else len(table.columns)
@@ -126,8 +206,7 @@ def _features_of_table(X, table, tables, estimator, features, categorical_featur
     else:
         column_names(None, estimator, features)
     if is_new:
-        features = Features(n_columns, names, table.is_2d)
-        return learn_tables(tables, features, categorical_features)
+        return Features(n_columns, names, table.is_2d)
     if table.is_2d and features.fitted_on_2d:
         check_n_features(n_columns, features.n_features_in, estimator)
     else:
@@ -220,7 +299,7 @@ def errors_name_argument(argument):
     """
     try:
         yield
-    except MemoryError:
+    except (MemoryError, LostProcessError):
         raise
     except Exception as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError

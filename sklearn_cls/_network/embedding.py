@@ -217,6 +217,9 @@ class PatchBatchNorm(nn.BatchNorm1d):
     """
 
     n_batches = None  # Python copy of `num_batches_tracked`: reading the tensor synchronizes a GPU
+    # In a fit in several processes, a differentiable function that returns the sum of a tensor over
+    # all of them, so that each normalizes its part of a batch by the statistics of the batch.
+    sum_over_processes = None
 
     def forward(self, x, is_padding):
         """Normalize x (B, N, D); is_padding (B, N) is True for padding, or None."""
@@ -226,6 +229,8 @@ class PatchBatchNorm(nn.BatchNorm1d):
             self.n_batches += 1
             self.num_batches_tracked += 1
             self.momentum = max(0.1, 1 / self.n_batches)
+            if self.sum_over_processes is not None:
+                return self.synchronized(x, is_padding)
         # On a GPU, a result whose shape depends on the data would have to be waited for.
         if x.is_cuda and is_padding is not None and len(x) > 1:
             return self.masked(x, is_padding)
@@ -254,3 +259,25 @@ class PatchBatchNorm(nn.BatchNorm1d):
                 self.running_var.lerp_(var * n / (n - 1), self.momentum)  # unbiased
         normalized = (x - mean) * ((var + self.eps).rsqrt() * self.weight) + self.bias
         return normalized.masked_fill(is_padding, 0.0).to(x.dtype)
+
+    def synchronized(self, x, is_padding):
+        """Normalize x (B, N, D), which may have no sequences, by sums over all processes."""
+        shift = self.running_mean.clone()  # without it, the squares of an offset would cancel
+        shifted, n = x.float() - shift, x.new_full((1,), x.shape[0] * x.shape[1], dtype=torch.float)
+        if is_padding is not None:
+            is_padding = is_padding.unsqueeze(-1)  # (B, N, 1)
+            shifted, n = shifted.masked_fill(is_padding, 0.0), n - is_padding.sum()
+        sums = torch.cat([shifted.sum((0, 1)), shifted.square().sum((0, 1)), n])
+        *sums, n = self.sum_over_processes(sums).split([x.shape[2], x.shape[2], 1])
+        mean, square = (total / n for total in sums)
+        var = (square - mean.square()).clamp(min=0)
+        with torch.no_grad():
+            # A single patch has no variance, so it is normalized by the running statistics.
+            momentum = torch.where(n > 1, self.momentum, 0.0)
+            self.running_mean.lerp_(mean + shift, momentum)
+            self.running_var.lerp_(var * (n / (n - 1).clamp(min=1)), momentum)  # unbiased
+        mean, var = torch.where(n > 1, mean, 0.0), torch.where(n > 1, var, self.running_var)
+        normalized = (shifted - mean) * ((var + self.eps).rsqrt() * self.weight) + self.bias
+        if is_padding is not None:
+            normalized = normalized.masked_fill(is_padding, 0.0)
+        return normalized.to(x.dtype)

@@ -4,28 +4,24 @@ The state holds everything that the next update depends on, and a fingerprint of
 data: only a fit with the same fingerprint can resume.
 """
 
-import hashlib
 import os
 import time
 import warnings
 from contextlib import suppress
-from dataclasses import astuple
-from itertools import chain
 
-import numpy as np
 import torch
 
 from sklearn_cls._compat import is_in_cross_validation
-from sklearn_cls._data.scaler import exact_parts
 from sklearn_cls._persistence.checkpoint_file import CheckpointFile, storable_items, to_storable
 from sklearn_cls._persistence.files import FileError, check_path, resolve_links
+from sklearn_cls._persistence.fingerprint import check_fingerprint, fit_fingerprint
+from sklearn_cls._torch.processes import ONE_PROCESS
 from sklearn_cls._training.callbacks import PassiveCallback
 from sklearn_cls._training.divergence import DivergenceError
 from sklearn_cls._training.state import restore_training_state, training_state
 
 INTERVAL = 5.0  # minimum number of seconds between two writes
 SHARE = 0.05  # maximum fraction of the training time that is spent on writing
-IGNORED_PARAMS = {"callbacks", "class_weight", "device", "n_jobs", "verbose", "warm_start"}
 
 
 class Checkpoint(PassiveCallback):
@@ -41,6 +37,8 @@ class Checkpoint(PassiveCallback):
         Path of the file. With None, no method does anything.
     fingerprint : dict of str, or None
         What must be equal for a fit to resume, see `fit_fingerprint`.
+    processes : Processes
+        The processes of the fit. The one with rank 0 reads and writes the file.
 
     Attributes
     ----------
@@ -48,8 +46,8 @@ class Checkpoint(PassiveCallback):
         Seed of the fit that the file belongs to; None without a file, until the caller sets it.
     """
 
-    def __init__(self, path=None, fingerprint=None):
-        self.path, self.fingerprint = path, fingerprint
+    def __init__(self, path=None, fingerprint=None, processes=ONE_PROCESS):
+        self.path, self.fingerprint, self.processes = path, fingerprint, processes
         self.seed = None
         self.saved = None  # the state in the file, until it is restored
         # Number of epochs in the file; None until this fit has written or restored it.
@@ -71,18 +69,25 @@ class Checkpoint(PassiveCallback):
         if self.file is None:
             return self
         try:
-            if self.file.open():
-                self.saved = check_state(self.path, self.file.read())
-                check_fingerprint(self.path, self.saved["fingerprint"], self.fingerprint)
-                self.seed = self.saved["seed"]
+            self.saved = self.processes.call_in_first(self._read)
         except BaseException:
             self.file.close()
             raise
+        if self.saved is not None:
+            self.seed = self.saved["seed"]
         return self
+
+    def _read(self):
+        """Return the state in the file, or None if there is none."""
+        if not self.file.open():
+            return None
+        state = check_state(self.path, self.file.read())
+        check_fingerprint(self.path, state["fingerprint"], self.fingerprint)
+        return state
 
     def __exit__(self, kind, error, traceback):
         """Delete the file if the fit is finished, has no finished epoch, or has diverged."""
-        if self.file is None:
+        if self.file is None or self.processes.rank > 0:
             return
         is_finished = kind is None and not self.is_interrupted
         has_diverged = kind is not None and issubclass(kind, DivergenceError)
@@ -98,7 +103,7 @@ class Checkpoint(PassiveCallback):
 
         Writing it now makes an invalid path raise before training.
         """
-        if self.file is None or net.stop_requested:
+        if self.file is None or (net.stop_requested and self.processes.size == 1):
             return
         if self.saved is None:
             self.write(net)
@@ -108,12 +113,15 @@ class Checkpoint(PassiveCallback):
 
     def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
         """Write the file, unless it was written recently or training is about to stop."""
-        if self.file is None or net.stop_requested or time.monotonic() < self.next_write:
+        if self.file is None:
+            return
+        is_due = not net.stop_requested and time.monotonic() >= self.next_write
+        if not self.processes.broadcast(is_due):  # clocks differ
             return
         try:
             self.write(net)
         except OSError as error:  # losing the fit would be worse than losing its checkpoint
-            if not self.is_failing:
+            if not self.is_failing and self.processes.rank == 0:
                 self.is_failing = True
                 warnings.warn(
                     f"checkpoint={self.path!r} could not be written after epoch "
@@ -136,6 +144,11 @@ class Checkpoint(PassiveCallback):
         """Write the file."""
         start = time.monotonic()
         net_state = training_state(net)
+        net_state["random_states"] = [
+            state
+            for states in self.processes.gather(net_state["random_states"])
+            for state in states
+        ]
         net_state["history"] = [storable_items(epoch) for epoch in net_state["history"]]
         state = {
             "fingerprint": self.fingerprint,
@@ -143,7 +156,7 @@ class Checkpoint(PassiveCallback):
             "net": to_storable(net_state),
             "callbacks": {callback_key(item): callback_state(item[1]) for item in net.callbacks_},
         }
-        self.file.write(state)
+        self.processes.call_in_first(self.file.write, state)
         self.n_epochs, end = len(net.history), time.monotonic()
         self.next_write = end + max(INTERVAL, (end - start) / SHARE)
 
@@ -163,7 +176,7 @@ class Checkpoint(PassiveCallback):
 
 
 def open_checkpoint(
-    path, estimator, data, valid, groups, classes, vocabularies, device, warm_start_net
+    path, estimator, data, valid, groups, classes, vocabularies, device, warm_start_net, processes
 ):
     """Return the checkpoint of a fit of `estimator` to the dataset `data`.
 
@@ -183,7 +196,7 @@ def open_checkpoint(
     fingerprint = fit_fingerprint(
         estimator, data, valid, groups, classes, vocabularies, device, warm_start_net
     )
-    return Checkpoint(path, fingerprint)
+    return Checkpoint(path, fingerprint, processes)
 
 
 def check_state(path, state):
@@ -200,76 +213,6 @@ def check_state(path, state):
             "new fit."
         )
     return state
-
-
-def fit_fingerprint(estimator, data, valid, groups, classes, vocabularies, device, warm_start_net):
-    """Return what two fits must have in common for one to resume the other."""
-    params = estimator.get_params(deep=False)
-    described = {k: describe(v) for k, v in params.items() if k not in IGNORED_PARAMS}
-    # The sequences hold numbers of categories, which other categories may have, too.
-    categories = [np.array(repr(v.categories.tolist())) for v in vocabularies]
-    weights = [] if warm_start_net is None else initial_state(warm_start_net)
-    return {
-        **described,
-        "device": device.split(":")[0],
-        "X": sha256(chain(categories, numbers(data))),
-        "y": f"{classes.tolist()} {sha256([data.y, data.indices])}",
-        "sample_weight": sha256([data.weights]),
-        "X_val": sha256([] if valid is None else [*numbers(valid), valid.y, valid.weights]),
-        "groups": sha256([] if groups is None or not estimator.early_stopping else [groups]),
-        # After an interruption, the estimator holds partly trained weights, so the stored hash of
-        # the weights that the fit started from is used.
-        "warm_start": getattr(warm_start_net, "resumed_from", None) or sha256(weights),
-    }
-
-
-def numbers(data):
-    """Yield the numbers in the sequences of a dataset, in the same form for every form of X."""
-    yield np.array([data.sequences.n_features, *data.lengths])
-    for steps in data.sequences.steps(data.indices):
-        high, rest = exact_parts(steps)
-        yield high.astype(np.float64, copy=False)
-        if np.any(rest):
-            yield rest
-
-
-def initial_state(net):
-    """Return the arrays from which a warm start begins: the weights and the statistics of X."""
-    weights = net.module_.state_dict().values()
-    return [*(value.cpu().numpy() for value in weights), *astuple(net.scaler)]
-
-
-def check_fingerprint(path, saved, expected):
-    """Raise ValueError if the fingerprints differ, naming the first parameter that does."""
-    for name, value in expected.items():
-        if saved.get(name) != value:
-            difference = {
-                "X": "in which X is different",
-                "y": "in which y is different",
-                "sample_weight": "in which sample_weight or class_weight is different",
-                "X_val": "in which X_val, y_val or sample_weight_val is different",
-                "groups": "in which groups are different",
-                "warm_start": "which started from different weights (warm_start=True)",
-            }.get(name, f"in which {name} is {saved.get(name)}, not {value}")
-            raise ValueError(
-                f"checkpoint={path!r} belongs to another fit, {difference}. Undo this change to "
-                "resume that fit, or delete the file to start a new one."
-            )
-
-
-def describe(value):
-    """Return a parameter as text that is the same in every process."""
-    if isinstance(value, np.random.RandomState):
-        return "a RandomState"
-    return repr(value.item() if isinstance(value, np.generic) else value)
-
-
-def sha256(arrays):
-    """Return the SHA-256 digest of the numbers in some arrays, one after the other."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array))
-    return digest.hexdigest()
 
 
 def callback_key(item):

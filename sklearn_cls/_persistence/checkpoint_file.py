@@ -32,7 +32,7 @@ from sklearn_cls._persistence.files import (
 from sklearn_cls._training.state import SKORCH_VERSION
 from sklearn_cls._version import __version__
 
-MAGIC = b"sklearn_cls checkpoint, format 3\n"
+MAGIC = b"sklearn_cls checkpoint, format 4\n"
 DIGEST_SIZE = hashlib.sha256().digest_size
 MAX_WRONG_BYTES = 4  # in the first line of a damaged checkpoint
 ARRAY = "sklearn_cls.ndarray"  # key of a dict that represents an array
@@ -175,11 +175,11 @@ def check_content(file, path):
         )
     digest, content = file.read(DIGEST_SIZE), file.read()
     is_intact = digest_of(content) == digest
-    number = re.fullmatch(MAGIC.replace(b"3", b"([0-9]+)"), magic)
+    number = re.fullmatch(MAGIC.replace(b"4", b"([0-9]+)"), magic)
     if magic != MAGIC and number and not is_intact:
         raise FileError(
             f"checkpoint={path!r} has format {number[1].decode()}, but sklearn_cls {__version__} "
-            "reads only format 3; resume that fit with the version that wrote it, or delete the "
+            "reads only format 4; resume that fit with the version that wrote it, or delete the "
             "file to start a new one."
         )
     if magic != MAGIC or not is_intact:

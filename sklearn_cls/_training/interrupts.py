@@ -7,6 +7,9 @@ it interrupts to signal handlers and to the trace functions of debuggers, which 
 
 import dis
 import inspect
+import signal
+import threading
+from contextlib import contextmanager
 from itertools import pairwise
 
 
@@ -46,3 +49,28 @@ def _has_interrupting_function(instructions):
         if any(value is caller or value is caller.f_code for value in arguments):
             return True
     return False
+
+
+@contextmanager
+def stop_together(processes):
+    """Let Ctrl-C end a fit in several processes at the same update in all of them.
+
+    A second Ctrl-C raises KeyboardInterrupt at once. A handler of the caller is kept.
+    """
+    if (
+        processes.size == 1
+        or threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    ):
+        yield
+        return
+
+    def request(signal_number, frame):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        processes.stop_requested = True
+
+    signal.signal(signal.SIGINT, request)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -28,6 +28,7 @@ from sklearn_cls._data.validation import read_sequences
 from sklearn_cls._network.dropout import generators, seed_generators
 from sklearn_cls._network.encoder import CLSEncoder
 from sklearn_cls._torch.daemon_threads import stop_at_exit
+from sklearn_cls._torch.processes import ONE_PROCESS
 from sklearn_cls._torch.random import initial_weights
 from sklearn_cls._torch.settings import torch_settings
 from sklearn_cls._torch.threads import torch_threads
@@ -35,8 +36,9 @@ from sklearn_cls._training.auto import auto_n_threads, forward_autocast
 from sklearn_cls._training.callbacks import PassiveCallback, StopTraining
 from sklearn_cls._training.cuda_graph import GraphedFunction
 from sklearn_cls._training.divergence import check_losses, check_weights
+from sklearn_cls._training.gradient_sum import GradientSum
 from sklearn_cls._training.history import is_finished
-from sklearn_cls._training.interrupts import is_stop_request
+from sklearn_cls._training.interrupts import is_stop_request, stop_together
 from sklearn_cls._training.micro_batches import run_in_micro_batches
 from sklearn_cls._training.optimizer import adamw, cosine_schedule
 from sklearn_cls._training.state import (
@@ -75,18 +77,21 @@ class Net(NeuralNetClassifier):
         Number of epochs of earlier fits, with a warm start or `partial_fit`.
     scaler : Scaler or None
         Standardizes all sequences.
+    processes : Processes
+        The processes that train together.
     **kwargs
         Parameters of `skorch.NeuralNetClassifier`.
     """
 
     def __init__(
         self, *args, seed=0, precision="auto", augment=False, weight_decay=0.0,
-        warmup_fraction=None, n_updates=1, n_epochs_trained=0, scaler=None, **kwargs,
+        warmup_fraction=None, n_updates=1, n_epochs_trained=0, scaler=None,
+        processes=ONE_PROCESS, **kwargs,
     ):  # fmt: skip
         self.seed, self.precision, self.augment = seed, precision, augment
         self.weight_decay, self.warmup_fraction = weight_decay, warmup_fraction
         self.n_updates, self.n_epochs_trained = n_updates, n_epochs_trained
-        self.scaler = scaler
+        self.scaler, self.processes = scaler, processes
         super().__init__(*args, **kwargs)
         self.n_micro_batches = 1  # per batch; more once the device has run out of memory
         self.stop_requested = False  # whether a callback asked to end the training
@@ -110,7 +115,7 @@ class Net(NeuralNetClassifier):
         with initial_weights(self.seed):
             super().initialize_module()
         self.module_.to(self.device)
-        seed_generators(self.module_, self.seed)
+        seed_generators(self.module_, self.processes.seed(self.seed))
         return self
 
     def initialize_optimizer(self, triggered_directly=None):
@@ -131,7 +136,7 @@ class Net(NeuralNetClassifier):
         """Return the standardized batches of a dataset, shuffled and augmented for training."""
         batches = partial(
             Batches, dataset.scaled(self.scaler), self.batch_size, torch.device(self.device),
-            patch_size=self.module_.embedding.patch_size,
+            patch_size=self.module_.embedding.patch_size, processes=self.processes,
         )  # fmt: skip
         return batches(**shuffling(self)) if training else batches()
 
@@ -143,7 +148,9 @@ class Net(NeuralNetClassifier):
     def get_loss(self, y_pred, y_true, X=None, training=False):
         """Return the mean weighted loss of a batch; with CutMix, targets are soft labels (B, K)."""
         losses = self.criterion_(y_pred.float(), X.get("target", y_true))
-        return (losses * X["sample_weight"]).mean()
+        losses = losses * X["sample_weight"]
+        # In a fit in several processes, one may have no sequences of a batch.
+        return losses.mean() if len(losses) else losses.sum()
 
     def _set_training(self, training=True):
         if self.module_.training != training:  # skorch sets the mode of all layers at every step
@@ -151,7 +158,7 @@ class Net(NeuralNetClassifier):
 
     def train_step(self, batch, **fit_params):
         """Update the weights on one batch."""
-        step = self._in_micro_batches(self.train_step_single, batch)
+        step = self._in_micro_batches(self.train_step_single, batch, self.gradient_sum_)
         named_parameters = TeeGenerator(self.get_all_learnable_params())
         self.notify(
             "on_grad_computed", named_parameters=named_parameters, batch=batch, training=True
@@ -187,9 +194,9 @@ class Net(NeuralNetClassifier):
         step = super().validation_step(batch)
         return {**step, "loss": step["loss"] * fraction}
 
-    def _in_micro_batches(self, step, batch):
+    def _in_micro_batches(self, step, batch, gradient_sum=None):
         result, n = run_in_micro_batches(
-            step, batch, self.n_micro_batches, self.optimizer_.zero_grad
+            step, batch, self.n_micro_batches, self.optimizer_.zero_grad, gradient_sum
         )
         if self.n_micro_batches == 1 and n > 1:
             warnings.warn(
@@ -212,6 +219,7 @@ class Net(NeuralNetClassifier):
             self.run_single_epoch(self.train_batches_, True, "train", self.train_step)
             self.run_single_epoch(valid_batches, False, "valid", self.validation_step)
             self.notify("on_epoch_end", **datasets)
+            self.gradient_sum_.raise_requests()
         return self
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
@@ -220,7 +228,7 @@ class Net(NeuralNetClassifier):
             return
         # A list of small tensors, one per batch, would fragment the memory between large ones.
         losses = torch.empty(len(iterator), dtype=torch.float32, device=self.device)
-        n_correct, n = torch.zeros((), dtype=torch.int64, device=self.device), 0
+        n_correct, sizes = torch.zeros((), dtype=torch.int64, device=self.device), []
         for i, batch in enumerate(iterator):
             stop_at_exit()
             self.notify("on_batch_begin", batch=batch, training=training)
@@ -228,22 +236,28 @@ class Net(NeuralNetClassifier):
             losses[i] = step["loss"].detach()
             if not training:
                 n_correct += (step["y_pred"].argmax(1) == batch[1]).sum()
-            n += len(batch[1])
+            sizes.append(len(batch[1]))
             self.history.record_batch(prefix + "_batch_size", len(batch[1]))
             self.notify("on_batch_end", batch=batch, training=training, **step)
-        losses = losses.tolist()
+        losses, sizes, n_correct = self.gradient_sum_.sum_of_epoch(
+            losses.tolist(), sizes, n_correct.item()
+        )
         batches = self.history[-1]["batches"][-len(losses) :]
-        for batch, loss in zip(batches, losses, strict=True):
-            batch[prefix + "_loss"] = loss  # PassthroughScoring averages it over the epoch
+        for batch, loss, size in zip(batches, losses, sizes, strict=True):
+            # PassthroughScoring averages the losses over the epoch.
+            batch[prefix + "_loss"], batch[prefix + "_batch_size"] = loss, size
         check_losses(self, prefix, losses)
         if training:
             check_weights(self)
             self.history.record("lr", self.optimizer_.param_groups[0]["lr"])
         else:
-            self.history.record("valid_accuracy", n_correct.item() / n)
+            self.history.record("valid_accuracy", n_correct / sum(sizes))
 
     def notify(self, method_name, **cb_kwargs):
-        """Call every callback, then raise StopTraining if one of them asked to stop."""
+        """Call every callback, then raise StopTraining if one of them asked to stop.
+
+        Several processes stop together, at the next sum over all of them.
+        """
         getattr(self, method_name)(self, **cb_kwargs)
         for _, callback in self.callbacks_:
             try:
@@ -255,18 +269,24 @@ class Net(NeuralNetClassifier):
                 if isinstance(callback, PASSIVE) or not is_stop_request(error):
                     raise
                 self.stop_requested = True
-        if self.stop_requested:
+        if self.stop_requested and self.processes.size == 1:
             raise StopTraining
 
     def train(self, dataset, n_jobs):
         """Train on `dataset` for all epochs, or until a callback or Ctrl-C stops the training."""
-        n_steps = min(self.batch_size, len(dataset)) * dataset.lengths.mean()
+        n_steps = min(self.batch_size, len(dataset)) * dataset.lengths.mean() / self.processes.size
         self.train_batches_ = self.get_iterator(dataset, training=True)
         self.graphed_forward_backward_ = GraphedFunction(
             self.forward_backward, torch.device(self.device), generators(self.module_), self.module_
         )
+        if self.processes.size > 1:  # Batch norm communicates with the other processes.
+            self.graphed_forward_backward_.is_enabled = False
+        self.gradient_sum_ = GradientSum(self)
+        n_threads = auto_n_threads(self.module_, self.device, n_jobs, n_steps)
         try:
-            with torch_threads(auto_n_threads(self.module_, self.device, n_jobs, n_steps)):
+            with (
+                torch_threads(n_threads), stop_together(self.processes), self.gradient_sum_
+            ):  # fmt: skip
                 self.notify("on_train_begin", X=dataset, y=None)
                 self.fit_loop(dataset)
         except StopTraining as stop:
@@ -280,7 +300,7 @@ class Net(NeuralNetClassifier):
                 raise
             self.is_interrupted = True
         finally:
-            del self.graphed_forward_backward_
+            del self.graphed_forward_backward_, self.gradient_sum_
         with suppress(StopTraining):
             self.notify("on_train_end", X=dataset, y=None)
         self.module_.eval()
@@ -308,7 +328,7 @@ def shuffling(net):
         return {"rng": rng}
     device = torch.device(net.device)
     # The seeds of dropout and of the [CLS] token are `seed` and `seed + 1`.
-    generator = torch.Generator(device).manual_seed(net.seed + 2)
+    generator = torch.Generator(device).manual_seed(net.processes.seed(net.seed + 2))
     embedding = net.module_.embedding
     if net.augment == "codes":
         n_categories = net.get_params_for("module")["n_categories"]
@@ -387,7 +407,8 @@ def zero_unreached_weights(embedding, dataset):
     Whether an additional input is used is read from a sample: weights that are set to 0 by mistake
     are trained like any other.
     """
-    sequences, indices = dataset.sequences, dataset.sequences.sample(dataset.indices)
+    sequences = dataset.sequences
+    indices = sequences.held(sequences.sample(dataset.indices))
     n_numbers, device = embedding.n_numbers, embedding.project.weight.device
     n_inputs = (1 + embedding.has_missing + embedding.use_instance_norm) * n_numbers
     # The scaler makes the inputs of unused features 0, in training and in prediction.
@@ -397,6 +418,7 @@ def zero_unreached_weights(embedding, dataset):
             x, is_padding = padded_batch(sequences, indices[i], "cpu").values()
             inputs = embedding.number_inputs(x[..., :n_numbers], is_padding)
             is_used |= (inputs != 0).any(1).any(0)
+        is_used = torch.stack(sequences.processes.gather(is_used)).any(0)
     is_used = is_used.to(device)
     if embedding.codes is not None:
         is_reached = reached_rows(embedding.codes, dataset)
@@ -411,4 +433,5 @@ def reached_rows(codes, dataset):
     for steps in dataset.sequences.steps(dataset.indices):  # (S, F)
         values = torch.from_numpy(steps[:, -n_codes:].astype(np.float32)).to(is_reached.device)
         is_reached[codes.rows(values).flatten()] = True
-    return is_reached
+    is_reached = torch.stack(dataset.sequences.processes.gather(is_reached.cpu())).any(0)
+    return is_reached.to(codes.weight.device)

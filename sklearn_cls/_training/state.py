@@ -9,11 +9,12 @@ from skorch.history import History
 
 from sklearn_cls._network.dropout import generators
 from sklearn_cls._torch.device import device_or_cpu
+from sklearn_cls._torch.processes import ONE_PROCESS
 from sklearn_cls._training.history import NUMERIC_COLUMNS, is_finished
 
 SKORCH_VERSION = skorch.__version__  # only this package imports skorch
 OPTIMIZER = ("optimizer_", "schedule_")
-TRAINING = ("train_batches_", "graphed_forward_backward_")
+TRAINING = ("train_batches_", "graphed_forward_backward_", "gradient_sum_")
 
 
 def training_state(net):
@@ -22,8 +23,7 @@ def training_state(net):
         "module": net.module_.state_dict(),
         "optimizer": net.optimizer_.state_dict(),
         "schedule": net.schedule_.state_dict(),
-        "generators": [generator.get_state() for generator in generators(net.module_)],
-        "batches": net.train_batches_.state_dict(),
+        "random_states": [random_states(net)],  # of each process
         "n_micro_batches": net.n_micro_batches,
         "n_epochs_trained": net.n_epochs_trained,
         "history": [
@@ -39,18 +39,48 @@ def restore_training_state(net, state):
     net.module_.load_state_dict(state["module"])
     net.optimizer_.load_state_dict(state["optimizer"])
     net.schedule_.load_state_dict(state["schedule"])
-    for generator, saved in zip(generators(net.module_), state["generators"], strict=True):
-        generator.set_state(saved)
-    net.train_batches_.load_state_dict(state["batches"])
+    restore_random_states(net, state["random_states"])
     net.n_micro_batches = state["n_micro_batches"]
     net.n_epochs_trained = state["n_epochs_trained"]
     net.history.extend({**epoch, "batches": []} for epoch in state["history"])
 
 
+def random_states(net):
+    """Return the states of all random number generators of this process."""
+    return {
+        "generators": [generator.get_state() for generator in generators(net.module_)],
+        "batches": net.train_batches_.state_dict(),
+    }
+
+
+def restore_random_states(net, states):
+    """Restore the states of the random number generators, which are those of each process.
+
+    With another number of processes than before, only the order of the sequences is restored.
+    """
+    processes = net.processes
+    if len(states) == processes.size:
+        own = states[processes.rank]
+        for generator, saved in zip(generators(net.module_), own["generators"], strict=True):
+            generator.set_state(saved)
+        net.train_batches_.load_state_dict(own["batches"])
+        return
+    net.train_batches_.load_state_dict(states[0]["batches"])
+    for generator in (*generators(net.module_), net.train_batches_.generator):
+        if generator is not None:
+            entropy = generator.initial_seed(), len(states), processes.rank
+            generator.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+
+
 def check_training_state(net, state):
     """Raise ValueError unless `state` can be one that `training_state` returned for `net`."""
+    ignored = {"history": [], "random_states": []}
     expected = training_state(net)
-    check_structure({**state, "history": []}, {**expected, "history": []}, "state")
+    check_structure({**state, **ignored}, {**expected, **ignored}, "state")
+    if not isinstance(state["random_states"], list) or not state["random_states"]:
+        raise ValueError("random_states is not a list")
+    for own in state["random_states"]:
+        check_structure(own, random_states(net), "random_states")
     parameters = [p for group in net.optimizer_.param_groups for p in group["params"]]
     for i, moments in state["optimizer"]["state"].items():
         if i not in range(len(parameters)):
@@ -128,4 +158,5 @@ def _stripped(net):
         "n_epochs_trained": net.n_epochs_trained + sum(map(is_finished, net.history)),
         "history_": History(),
         "stop_requested": False,
+        "processes": ONE_PROCESS,
     }
