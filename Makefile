@@ -86,10 +86,12 @@ bench: .venv/ready-bench
 	$(RUN) benchmarks/bench_speed.py --out benchmarks/speed.csv
 	$(RUN) benchmarks/bench_growth.py --out benchmarks/growth.csv
 	$(RUN) benchmarks/bench_from_long.py --out benchmarks/from_long.csv
-# These three skip the runs that their output files already contain.
-	rm -f benchmarks/clock.csv benchmarks/codes.csv benchmarks/accuracy.csv
+# These skip the runs that their output files already contain.
+	rm -f benchmarks/clock.csv benchmarks/codes.csv benchmarks/large_batches.csv \
+		benchmarks/accuracy.csv
 	$(RUN) benchmarks/bench_clock.py --out benchmarks/clock.csv
 	$(RUN) benchmarks/bench_codes.py --out benchmarks/codes.csv
+	$(RUN) benchmarks/bench_large_batches.py --out benchmarks/large_batches.csv
 	$(RUN) benchmarks/bench_accuracy.py --protocol test --out benchmarks/accuracy.csv
 
 # Look up the pinned versions in the database of known vulnerabilities. With --strict, a package

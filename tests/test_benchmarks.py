@@ -11,6 +11,7 @@ bench_clock = benchmark("bench_clock")
 bench_codes = benchmark("bench_codes")
 bench_from_long = benchmark("bench_from_long")
 bench_growth = benchmark("bench_growth")
+bench_large_batches = benchmark("bench_large_batches")
 bench_speed = benchmark("bench_speed")
 
 
@@ -145,6 +146,55 @@ def test_the_benchmark_of_codes_measures_the_problems_that_its_table_lacks(
     (row,) = pd.read_csv(tmp_path / "codes.csv").to_dict("records")
     assert (row["problem"], row["n_train"], row["splits"]) == ("motif-4", 20, 1)
     assert 0 <= min(row["default"], row["regression"])
+
+
+def test_the_rule_for_large_batches_changes_nothing_for_batches_of_128(bench_large_batches):
+    rule_params = bench_large_batches.rule_params
+    lr = bench_large_batches.LR
+    assert rule_params("default", 128) == rule_params("unchanged", 128) == (lr, 0.999, 0.1)
+    assert rule_params("default", 512) == pytest.approx((2 * lr, 0.996, 0.2))
+    assert rule_params("default", 2048) == pytest.approx((4 * lr, 0.984, 0.3))
+    assert rule_params("linear", 2048) == pytest.approx((16 * lr, 0.999, 0.1))
+
+
+def test_the_callback_of_the_rules_sets_the_optimizer_and_its_schedule(bench_large_batches):
+    X, y = bench_large_batches.make_order(48, np.random.default_rng(0))
+    params = {"max_epochs": 2, "batch_size": 12, "lr": 0.01}
+
+    def fit(**kwargs):
+        return small(**params, **kwargs).fit(X, y).predict_proba(X)
+
+    same = fit(callbacks=[bench_large_batches.Optimizer(0.999, 0.1)])
+    np.testing.assert_array_equal(same, fit())
+    assert (fit(callbacks=[bench_large_batches.Optimizer(0.9, 0.1)]) != same).any()
+    assert (fit(callbacks=[bench_large_batches.Optimizer(0.999, 0.5)]) != same).any()
+
+
+@pytest.mark.parametrize("make", ["make_order", "make_waves"])
+def test_the_problems_for_large_batches_have_balanced_classes(bench_large_batches, make):
+    X, y = getattr(bench_large_batches, make)(120, np.random.default_rng(0))
+    assert len(X) == 120
+    assert len(set(np.bincount(y))) == 1
+    assert len({len(x) for x in X}) == 1 if make == "make_waves" else min(map(len, X)) >= 14
+
+
+def test_the_benchmark_of_large_batches_measures_the_fits_that_its_table_lacks(
+    bench_large_batches, tmp_path, monkeypatch
+):
+    command = ["--problems", "order", "--seeds", "0", "1", "--table", str(tmp_path / "table.csv")]
+    command += ["--out", str(tmp_path / "rows.csv")]
+    monkeypatch.setattr(bench_large_batches, "MAX_TRAIN", 24)
+    monkeypatch.setattr(bench_large_batches, "N_TEST", 12)
+    monkeypatch.setattr(bench_large_batches, "FITS", {"order": ((24, 8, 1), (24, 24, 2))})
+    bench_large_batches.load.cache_clear()
+    bench_large_batches.main(command)
+    bench_large_batches.load.cache_clear()
+    monkeypatch.setattr(bench_large_batches, "measure", None)
+    bench_large_batches.main(command)
+    assert len(pd.read_csv(tmp_path / "rows.csv")) == 2 * 2 + 4
+    table = pd.read_csv(tmp_path / "table.csv")
+    assert table["updates"].tolist() == [3, 2, 2, 2, 2, 2]
+    assert table["seeds"].tolist() == [2, 2, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
