@@ -4,6 +4,7 @@ skorch and the modules that import it are imported lazily: skorch dominates the 
 """
 
 import warnings
+from functools import wraps
 from numbers import Integral, Real
 
 import torch
@@ -23,7 +24,7 @@ from sklearn_cls._compat import (
     init_callback_context,
     with_callbacks,
 )
-from sklearn_cls._dask.detection import current_client
+from sklearn_cls._data.dask_collections import computed, current_client, is_dask
 from sklearn_cls._data.scaler import fit_scaler
 from sklearn_cls._data.split import split_for_validation
 from sklearn_cls._data.targets import (
@@ -54,6 +55,20 @@ from sklearn_cls._version import DOCUMENTATION
 
 AT_LEAST_1 = Interval(Integral, 1, None, closed="left")
 AUTO = StrOptions({"auto"})
+
+
+def lazy_for_dask(method):
+    """Return a method that computes nothing yet if X is a collection of dask."""
+
+    @wraps(method)
+    def wrapper(self, X):
+        if not is_dask(X):
+            return method(self, X)
+        from sklearn_cls._dask.predict import predict_lazily
+
+        return predict_lazily(self, method.__name__, X)
+
+    return wrapper
 
 
 class CLSTransformerClassifier(
@@ -549,6 +564,7 @@ class CLSTransformerClassifier(
             raise KeyboardInterrupt
         return self
 
+    @lazy_for_dask
     def predict(self, X):
         """Return the most probable class of each sequence.
 
@@ -566,6 +582,7 @@ class CLSTransformerClassifier(
         model = self._fitted_model()
         return model.classes[self._predict(model, X, model.class_codes)[:, 0].astype(int)]
 
+    @lazy_for_dask
     def predict_proba(self, X):
         """Return the probability of each class for each sequence.
 
@@ -588,6 +605,7 @@ class CLSTransformerClassifier(
         model = self._fitted_model()
         return self._predict(model, X, model.probabilities)
 
+    @lazy_for_dask
     def predict_log_proba(self, X):
         """Return the logarithm of the probability of each class for each sequence.
 
@@ -627,7 +645,8 @@ class CLSTransformerClassifier(
         """
         from sklearn.metrics import accuracy_score
 
-        y_pred, y = self.predict(X), check_labels(y, "y")
+        y_pred, y = computed(self.predict(X)), check_labels(y, "y")
+        sample_weight = computed(sample_weight)
         with FILTERS_LOCK:
             return accuracy_score(y, y_pred, sample_weight=sample_weight)
 
@@ -647,6 +666,7 @@ class CLSTransformerClassifier(
         model = self._fitted_model()
         return self._predict(model, X, model.module.embed)
 
+    @lazy_for_dask
     def cls_attention(self, X):
         """Return the attention of [CLS] to each step.
 
@@ -853,4 +873,4 @@ class CLSTransformerClassifier(
 
 
 # scikit-learn wraps `transform` for `set_output` after the class has been created.
-CLSTransformerClassifier.transform = on_copy(CLSTransformerClassifier.transform)
+CLSTransformerClassifier.transform = lazy_for_dask(on_copy(CLSTransformerClassifier.transform))

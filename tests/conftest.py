@@ -1,3 +1,5 @@
+import logging
+
 import pytest
 
 from tests.helpers import bumps, small
@@ -11,3 +13,24 @@ def data():
 @pytest.fixture(scope="session")
 def fitted(data):
     return small().fit(*data)
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A Dask cluster of two processes, which the tests of a session share."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0",
+        silence_logs=logging.CRITICAL,
+    ) as cluster:  # fmt: skip
+        yield cluster
+
+
+@pytest.fixture
+def client(cluster):
+    """The current client of the cluster, with two workers."""
+    import distributed
+
+    with distributed.Client(cluster) as client:
+        client.wait_for_workers(2)
+        yield client

@@ -512,13 +512,6 @@ def test_a_path_is_an_error(path):
         small().fit(path, Y)
 
 
-def test_a_dask_frame_is_an_error():
-    dd = pytest.importorskip("dask.dataframe")
-    X = dd.from_pandas(pd.DataFrame({"a": [1.0, 2.0]}), npartitions=1)
-    with pytest.raises(TypeError, match=r"X is a DataFrame of dask; pass X.compute\(\)"):
-        small().fit(X, [0, 1])
-
-
 # Memory
 
 

@@ -4,12 +4,8 @@ import dask
 import distributed
 import numpy as np
 
-from sklearn_cls._dask.collections import (
-    delayed_partitions,
-    is_array,
-    is_collection,
-    known_sizes,
-)
+from sklearn_cls._dask.collections import delayed_partitions, is_array, known_sizes
+from sklearn_cls._data.dask_collections import computed, is_dask
 
 # Arguments of `fit` that have a value for each sequence of the first one.
 TRAINING = ("X", "y", "sample_weight", "groups")
@@ -47,9 +43,8 @@ def assign(client, workers, arguments):
             own.update(values)
     for name in names:
         if arguments.get(name) is not None and name not in by_rank[0]:
-            value = arguments[name]
-            value = value.compute() if is_collection(value) else value
-            (whole[name],) = client.scatter([value], workers=workers, broadcast=True, hash=False)
+            value = [computed(arguments[name])]
+            (whole[name],) = client.scatter(value, workers=workers, broadcast=True, hash=False)
     return workers, whole, by_rank
 
 
@@ -72,7 +67,7 @@ def _partitions(client, arguments, names):
     There are none unless the first of the `names` is a collection. Each partition is a delayed
     object, or a future if it had to be computed to know its size.
     """
-    given = {name: arguments.get(name) for name in names if is_collection(arguments.get(name))}
+    given = {name: arguments.get(name) for name in names if is_dask(arguments.get(name))}
     if names[0] not in given:
         return {}, None
     sizes = known_sizes(given[names[0]])
@@ -120,11 +115,10 @@ def _computed(client, parts, blocks, workers):
     for block, worker in zip(blocks, workers, strict=True):
         own = {}
         for name, values in parts.items():
-            own[name] = {int(i): values[i] for i in block}
-            delayed = [i for i, v in own[name].items() if not isinstance(v, distributed.Future)]
-            # New keys: tasks with the old ones may be bound to a worker that is lost.
-            copies = [dask.delayed(_unchanged, pure=False)(own[name][i]) for i in delayed]
-            own[name].update(zip(delayed, client.compute(copies, workers=[worker]), strict=True))
+            # Tasks of their own, which can be cancelled: others may use the partitions, too.
+            copies = [dask.delayed(_unchanged, pure=False)(values[i]) for i in block]
+            futures = client.compute(copies, workers=[worker])
+            own[name] = dict(zip(block.tolist(), futures, strict=True))
         by_rank.append(own)
     return by_rank
 

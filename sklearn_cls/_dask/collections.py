@@ -1,23 +1,13 @@
 """Dask collections of sequences: which objects they are, and their partitions."""
 
-import dask
 import numpy as np
-from dask.delayed import Delayed
 
-
-def is_collection(X):
-    """Return whether X is a collection of dask, or a list of delayed partitions."""
-    return dask.is_dask_collection(X) or is_delayed_list(X)
+from sklearn_cls._data.dask_collections import is_dask, is_delayed_list
 
 
 def is_array(X):
     """Return whether X is an array of dask."""
-    return dask.is_dask_collection(X) and hasattr(X, "chunks")
-
-
-def is_delayed_list(X):
-    """Return whether X is a list of delayed partitions."""
-    return isinstance(X, list | tuple) and len(X) > 0 and all(isinstance(x, Delayed) for x in X)
+    return is_dask(X) and hasattr(X, "chunks")
 
 
 def delayed_partitions(X):

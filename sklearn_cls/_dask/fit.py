@@ -17,12 +17,12 @@ import numpy as np
 from dask.utils import parse_timedelta
 
 from sklearn_cls._dask.assignment import assign
-from sklearn_cls._dask.worker import fit_in_worker, forget_fit, request_stop, start_store
+from sklearn_cls._dask.worker import fit_in_worker, request_stop, start_store
 from sklearn_cls._torch.processes import LostProcessError
 from sklearn_cls._training.data_parallel import TIMEOUT
 
 INTERVAL = 1.0  # seconds between two looks at the processes
-GRACE = 10.0  # seconds in which the other processes notice that one has failed
+GRACE = 5.0  # seconds in which the other processes notice that one has failed
 RETURN_TIMEOUT = 60.0  # seconds in which Dask may replace a lost worker
 MAX_RESTARTS = 3  # in a row, each after less than `LONG_RUN` seconds
 LONG_RUN = 300.0
@@ -45,6 +45,8 @@ def fit_on_cluster(client, estimator, **arguments):
 
     Raises
     ------
+    KeyboardInterrupt
+        If Ctrl-C stops the fit before the end of its first epoch.
     RuntimeError
         If a worker is lost and there is no checkpoint, or if workers are lost again and again.
     """
@@ -106,7 +108,7 @@ def _fit_once(client, workers, estimator, arguments):
     # Two fits that each occupy a part of the same workers would wait for each other.
     with lock:
         try:
-            first = client.submit(start_store, key, timeout, workers=workers[:1], pure=False)
+            first = client.submit(start_store, key, workers=workers[:1], pure=False)
             for rank, worker in enumerate(workers):
                 tasks.append(
                     client.submit(
@@ -117,9 +119,10 @@ def _fit_once(client, workers, estimator, arguments):
                 )  # fmt: skip
             model, caught = _result(client, workers, tasks, key)
         finally:
-            client.cancel(tasks, force=True)
-            with suppress(Exception):  # the worker may be lost
-                client.run(forget_fit, key, workers=workers[:1])
+            # A partition that waits for a lost worker would not be computed elsewhere.
+            client.cancel([tasks, by_rank], force=True)
+    if model is None:
+        raise KeyboardInterrupt
     for message, category in caught:
         warnings.warn(message, category, stacklevel=6)
     return model

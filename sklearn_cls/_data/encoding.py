@@ -23,6 +23,7 @@ from sklearn_cls._data.sequences import Sequences, empty_sequence_error, infinit
 from sklearn_cls._torch.processes import ONE_PROCESS
 
 DATE = re.compile(r"\d{4}-\d{2}-\d{2}($|[ T]\d{2}:\d{2})")  # ISO 8601, at the start of the text
+LIST = re.compile(r"\s*\[.*\]\s*", re.DOTALL)
 KIND_NAMES = {NUMBER: "numbers", CODE: "text or categories", CLOCK: "times"}
 
 
@@ -39,8 +40,25 @@ def learn_tables(tables, features, categorical_features, processes=ONE_PROCESS):
         if kind == CODE
     ]
     if isinstance(categorical_features, str):
-        _reject_dates(vocabularies, compress(names, (kind == CODE for kind in kinds)))
+        code_names = list(compress(names, (kind == CODE for kind in kinds)))
+        _reject_dates(vocabularies, code_names)
+        _reject_lists(vocabularies, code_names)
     return _with_kinds(features, kinds, vocabularies)
+
+
+def _reject_lists(vocabularies, names):
+    """Raise an error if the codes of a feature are lists that were converted to text."""
+    for vocabulary, name in zip(vocabularies, names, strict=True):
+        categories = vocabulary.categories
+        if len(categories) and all(
+            isinstance(category, str) and LIST.fullmatch(category) for category in categories
+        ):
+            raise ValueError(
+                f"X has lists that were converted to text in {name}, such as "
+                f"{reprlib.repr(categories[0])}. Dask does so unless dask.config.set("
+                '{"dataframe.convert-string": False}) is called before the frame is made, or the '
+                "column has a list type of pyarrow."
+            )
 
 
 def _learned(table, categorical_features):

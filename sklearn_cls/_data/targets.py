@@ -16,6 +16,7 @@ from sklearn.utils.validation import assert_all_finite, check_consistent_length,
 from sklearn_cls._compat import check_sample_weight
 from sklearn_cls._data.batches import SequenceDataset
 from sklearn_cls._data.columns import as_objects, is_missing_value
+from sklearn_cls._data.dask_collections import computed
 from sklearn_cls._data.readers import ArrayReader
 from sklearn_cls._data.sequences import FLOAT32
 from sklearn_cls._data.validation import errors_name_argument, reject_masked
@@ -77,6 +78,7 @@ def check_validation_targets(estimator, sequences, y, sample_weight, classes, tr
 def check_groups(groups, sequences):
     """Return the group of each sequence as whole numbers, (n,)."""
     with errors_name_argument("groups"), FILTERS_LOCK:
+        groups = computed(groups)
         reject_masked(groups)
         groups = column_or_1d(_as_array(groups, "groups"))
         check_consistent_length(sequences, groups)
@@ -124,6 +126,7 @@ def _advice_on_length(sequences, n_labels):
 def _check_sample_weight(sample_weight, codes):
     """Return the weight of each sequence as float64; 1 if `sample_weight` is None."""
     with errors_name_argument("sample_weight"), FILTERS_LOCK:
+        sample_weight = computed(sample_weight)
         reject_masked(sample_weight)
         return check_sample_weight(sample_weight, codes, dtype=np.float64, ensure_non_negative=True)
 
@@ -131,6 +134,7 @@ def _check_sample_weight(sample_weight, codes):
 def check_labels(labels, name):
     """Return class labels as a 1-D array."""
     with errors_name_argument(name), FILTERS_LOCK:
+        labels = computed(labels)
         reject_masked(labels)
         labels = column_or_1d(_as_array(labels, name), warn=True)
         assert_all_finite(labels, input_name=name)

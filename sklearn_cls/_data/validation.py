@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_array
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from sklearn_cls._data.columns import library_of
+from sklearn_cls._data.dask_collections import read_here
 from sklearn_cls._data.encoding import encode_array, encode_table, learn_array, learn_tables
 from sklearn_cls._data.features import (
     Features,
@@ -62,6 +63,7 @@ def check_sequences(
     `categorical_features` is the parameter of the estimator, used in the first fit.
     """
     with errors_name_argument("X"), np.errstate(all="ignore"):
+        X = read_here(X)
         if isinstance(X, Partitions):
             sequences, seen = _check_partitions(X, estimator, features, categorical_features)
         else:
@@ -253,8 +255,6 @@ def reject_other_containers(X):
     if hasattr(X, "keys") and library_of(X) in CONTAINERS:
         key = next(iter(X.keys()), "name")
         raise TypeError(f"X is a {name}, which holds several arrays; pass one of them: X[{key!r}].")
-    if library_of(X) == "dask" and hasattr(X, "columns"):
-        raise TypeError(f"X is a {name} of dask; pass X.compute() if it fits into memory.")
     if isinstance(X, DataLoader):
         raise TypeError("X is a DataLoader, which makes batches of its own; pass X.dataset.")
     if isinstance(X, Bunch) and "data" in X:

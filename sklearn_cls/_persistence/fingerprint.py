@@ -106,10 +106,11 @@ def check_same_fit(estimator, data, classes, processes):
         "y": sha256([data.y]),
         "sample_weight": sha256([data.weights]),
     }
-    for rank, other in enumerate(processes.gather(own)):
-        for name, value in own.items():
+    first, *others = processes.gather(own)
+    for rank, other in enumerate(others, start=1):
+        for name, value in first.items():
             if other[name] != value:
                 raise ValueError(
-                    f"{name} is different in the processes with the ranks {processes.rank} and "
-                    f"{rank}. Pass the same data and the same parameters in all processes."
+                    f"{name} is different in the processes with the ranks 0 and {rank}. Pass the "
+                    "same data and the same parameters in all processes."
                 )

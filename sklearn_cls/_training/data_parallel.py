@@ -10,7 +10,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from sklearn_cls._torch.processes import ONE_PROCESS, ProcessGroup
+from sklearn_cls._torch.processes import ONE_PROCESS, LostProcessError, ProcessGroup
+from sklearn_cls._torch.rendezvous import is_launched, store_of_new_group
 
 TIMEOUT = 300.0  # seconds
 CURRENT = ContextVar("sklearn_cls_processes", default=ONE_PROCESS)
@@ -62,28 +63,48 @@ def data_parallel(timeout=TIMEOUT):
             "script by torchrun --nproc-per-node=<number of processes> script.py, or fit without "
             "data_parallel."
         )
-    with process_group(timeout) as processes, fits_in(processes):
+    arguments = {}
+    if not is_initialized:
+        store, rank, size = store_of_new_group(timeout)
+        arguments = {"store": store, "rank": rank, "world_size": size}
+    with process_group(timeout, **arguments) as processes, fits_in(processes):
         yield
 
 
 @contextmanager
-def process_group(timeout, **kwargs):
-    """Return the processes of a new group; `**kwargs` are those of `init_process_group`."""
-    duration, group = timedelta(seconds=timeout), None
-    # Objects and sums of small arrays are sent by gloo, also between processes with GPUs.
+def process_group(timeout, join_timeout=None, **kwargs):
+    """Return the processes of a new group.
+
+    Parameters
+    ----------
+    timeout : float
+        Seconds after which a process that does not answer counts as lost.
+    join_timeout : float or None
+        The same while the processes connect to each other; None is `timeout`.
+    **kwargs
+        Those of `torch.distributed.init_process_group`.
+    """
+    # Objects and small sums are sent by gloo, also between processes with GPUs.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    if dist.is_initialized():
-        group = dist.new_group(timeout=duration, backend=backend)
-    else:
-        dist.init_process_group(backend, timeout=duration, **kwargs)
-    processes = ProcessGroup(timeout, group)
+    is_default = not dist.is_initialized()
+    try:
+        if is_default:
+            duration = timedelta(seconds=join_timeout or timeout)
+            dist.init_process_group(backend, timeout=duration, **kwargs)
+        # A group of its own has a timeout of its own.
+        group = dist.new_group(timeout=timedelta(seconds=timeout), backend=backend)
+        processes = ProcessGroup(timeout, group)
+    except RuntimeError as error:
+        if is_default and dist.is_initialized():
+            dist.destroy_process_group()
+        raise LostProcessError(f"The processes could not connect to each other: {error}") from error
     try:
         yield processes
     finally:
-        # The connections are closed, so that the other processes do not wait for this one, when no
-        # object refers to the group any more.
-        processes.group = None
-        dist.destroy_process_group(group)
+        # The connections are closed once no object refers to the group, so that the other processes
+        # do not wait for this one.
+        dist.destroy_process_group(None if is_default else group)
+        processes.group = group = None
 
 
 @contextmanager
@@ -111,9 +132,3 @@ def current_processes():
                 stacklevel=4,
             )
     return processes
-
-
-def is_launched():
-    """Return whether a launcher such as torchrun has started this process."""
-    names = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")
-    return all(name in os.environ for name in names)

@@ -74,3 +74,4 @@ def stop_together(processes):
         yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        processes.stop_requested = False
