@@ -7,7 +7,7 @@ RUN := $(BIN)/python
 # Two worker processes; an idle worker takes over tests that are queued for the other one.
 PARALLEL := -n2 --dist=worksteal
 
-.PHONY: demo test test-all coverage test-floor fuzz fuzz-files kills long together lint format \
+.PHONY: demo test test-all coverage test-floor fuzz fuzz-files kills kills-cluster long together lint format \
 	docs check-docs bench audit dist clean
 
 # Run the demonstration, which writes a table, a figure and a model to demo/.
@@ -48,6 +48,11 @@ fuzz-files: .venv/ready
 # Kill 50 running fits, and check that each one resumes exactly from its checkpoint.
 kills: .venv/ready
 	$(RUN) -m tests.kill_fits --kills 50
+
+# Kill 50 workers of running fits on Dask and under torchrun, and check that each fit ends with the
+# result of an undisturbed one.
+kills-cluster: .venv/ready
+	$(RUN) -m tests.kill_cluster_fits --kills 50
 
 # Fit and predict many times in one process, and check for leaks of memory, files and threads.
 long: .venv/ready

@@ -385,7 +385,8 @@ class CLSTransformerClassifier(
         X : array-like of shape (n_sequences, n_steps, n_features) or (n_sequences, n_steps), \
                 or list of arrays of shape (n_steps_i, n_features) or (n_steps_i,)
             Sequences. NaN is a missing value, and trailing steps that are all NaN are padding. A
-            memory map is read batch by batch.
+            memory map is read batch by batch. A collection of dask is fitted in the workers of the
+            current client, if there is one.
 
         y : array-like of shape (n_sequences,)
             Class labels.
@@ -431,7 +432,8 @@ class CLSTransformerClassifier(
         TypeError
             If `checkpoint` is not a path.
         RuntimeError
-            If a callback stops training before the end of the first epoch.
+            If a callback stops training before the end of the first epoch, or if a process of a fit
+            in several processes is lost.
         OSError
             If `checkpoint` is not a regular file, is in use by another fit, or cannot be written at
             the beginning. A later failure to write gives a warning.
@@ -577,7 +579,8 @@ class CLSTransformerClassifier(
         Returns
         -------
         y : ndarray of shape (n_sequences,)
-            Class labels.
+            Class labels. For a collection of dask, each method returns an array or a frame of
+            dask, which is computed later.
         """
         model = self._fitted_model()
         return model.classes[self._predict(model, X, model.class_codes)[:, 0].astype(int)]

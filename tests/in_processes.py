@@ -24,7 +24,6 @@ from tests.helpers import Hook, bumps, small, stop_after
 
 TIMEOUT = 20.0
 EXACT = {"dropout": 0.0, "augment": False}
-UNEQUAL = [5 + 3 * i % 16 for i in range(90)]
 
 
 def unequal(n=90, seed=0):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import sklearn_cls
-from tests.helpers import bumps, small
+from tests.helpers import small
 from tests.in_processes import FITS, result_of, run, unequal
 
 
-@pytest.mark.parametrize("n_processes", [2, 3])
+@pytest.mark.parametrize("n_processes", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_a_fit_in_several_processes_has_the_losses_of_one_in_a_single_process(
     n_processes, tmp_path
 ):
@@ -59,6 +59,7 @@ def test_a_process_that_does_not_answer_is_noticed_within_the_timeout(tmp_path):
     assert seconds < 5
 
 
+@pytest.mark.slow
 def test_a_fit_that_is_killed_resumes_with_the_same_weights(tmp_path):
     (tmp_path / "results").mkdir()
     (tmp_path / "expected").mkdir()
@@ -96,7 +97,3 @@ def test_a_single_process_of_a_launcher_fits_as_without_one(monkeypatch):
     with sklearn_cls.data_parallel(20):
         clf = small().fit(*unequal())
     assert clf.loss_curve_ == small().fit(*unequal()).loss_curve_
-
-
-def test_data_must_be_the_same_in_all_processes():
-    assert len(bumps()[0]) == 60

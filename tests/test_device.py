@@ -1,4 +1,5 @@
 import os
+import sys
 import time
 
 import pytest
@@ -9,8 +10,8 @@ from sklearn_cls._torch.device import (
     autocast,
     device_or_cpu,
     resolve_device,
-    worker_index,
 )
+from sklearn_cls._torch.launchers import worker_index
 
 
 @pytest.fixture
@@ -27,10 +28,25 @@ def test_auto_is_the_cpu_without_cuda(monkeypatch):
 def test_workers_take_cuda_devices_in_turn(two_gpus, monkeypatch):
     taken = []
     for index in range(4):
-        monkeypatch.setattr("sklearn_cls._torch.device.worker_index", lambda index=index: index)
+        monkeypatch.setattr("sklearn_cls._torch.launchers.worker_index", lambda index=index: index)
         taken += [str(resolve_device(device)) for device in ("auto", "cuda")]
         assert str(resolve_device("cuda:1")) == "cuda:1"
     assert taken == ["cuda:0", "cuda:0", "cuda:1", "cuda:1"] * 2
+
+
+def test_a_process_of_torchrun_takes_the_device_of_its_local_rank(two_gpus, monkeypatch):
+    for local_rank, device in (("0", "cuda:0"), ("1", "cuda:1"), ("3", "cuda:1")):
+        monkeypatch.setenv("LOCAL_RANK", local_rank)
+        assert str(resolve_device("auto")) == device
+
+
+def test_a_worker_of_dask_cuda_takes_its_first_device(two_gpus, monkeypatch):
+    monkeypatch.setattr("sklearn_cls._torch.launchers.worker_index", lambda: 1)
+    assert str(resolve_device("cuda")) == "cuda:1"
+    monkeypatch.setattr("sklearn_cls._torch.launchers.dask_worker", lambda: "a worker")
+    assert str(resolve_device("cuda")) == "cuda:1"
+    monkeypatch.setitem(sys.modules, "dask_cuda", None)
+    assert str(resolve_device("cuda")) == "cuda:0"
 
 
 def test_a_cuda_device_that_does_not_exist_raises(two_gpus):

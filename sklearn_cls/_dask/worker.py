@@ -10,6 +10,7 @@ import numpy as np
 import torch.distributed as dist
 
 from sklearn_cls._data.partitions import Partitions
+from sklearn_cls._torch.launchers import all_slots
 from sklearn_cls._torch.processes import LostProcessError
 from sklearn_cls._training.data_parallel import fits_in, process_group
 
@@ -98,6 +99,7 @@ def fit_in_worker(estimator, whole, partitions, key, rank, size, address, timeou
             process_group(timeout, JOIN_TIMEOUT, store=store, rank=rank, world_size=size)
         )
         stack.enter_context(fits_in(processes))
+        stack.enter_context(all_slots())
         RUNNING[key] = processes
         stack.callback(RUNNING.pop, key)
         joined = {k: _joined(k, v, processes) for k, v in partitions.items()}

@@ -1,16 +1,17 @@
 """Device and precision: chosen here, without changing the caller's settings."""
 
-import multiprocessing
 import warnings
 
 import torch
+
+from sklearn_cls._torch.launchers import gpu_index
 
 
 def resolve_device(device):
     """Return the `torch.device` of the parameter `device`.
 
-    "auto" is CUDA if available, otherwise the CPU. With several CUDA devices, the workers of a
-    parallel search are distributed over them.
+    "auto" is CUDA if available, otherwise the CPU. With several CUDA devices, that of a process is
+    chosen by `gpu_index`.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -21,7 +22,7 @@ def resolve_device(device):
     if device.type == "cuda":
         n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if device.index is None:
-            device = torch.device("cuda", worker_index() % max(n_devices, 1))
+            device = torch.device("cuda", gpu_index() % max(n_devices, 1))
         if device.index >= n_devices:
             raise ValueError(
                 f"device={str(device)!r} is not available: torch {torch.__version__} finds "
@@ -38,12 +39,6 @@ def resolve_device(device):
 
 def _unknown_device(device):
     return f"device must be 'auto', 'cpu', 'cuda', 'cuda:<number>' or 'mps', got {device!r}."
-
-
-def worker_index():
-    """Return the index of this process among the workers of its pool; 0 in the main process."""
-    identity = multiprocessing.current_process()._identity  # its last item counts from 1
-    return identity[-1] - 1 if identity else 0
 
 
 def device_or_cpu(device):

@@ -13,6 +13,7 @@ import torch
 
 from sklearn_cls._torch.contention import passive_wait_when_contended
 from sklearn_cls._torch.daemon_threads import must_stop, stop_at_exit
+from sklearn_cls._torch.launchers import n_cores_of_task
 from sklearn_cls._torch.openmp import (
     exact_team_sizes,
     n_cores,
@@ -43,12 +44,16 @@ def resolve_n_threads(n_jobs, n_useful):
 
     `n_useful` is the number of threads that the batch (in prediction: all batches together) is
     large enough to use. None gives `n_useful`, at least 1 and at most the caller's
-    `torch.get_num_threads()`; -1 gives one thread per core, -2 one fewer.
+    `torch.get_num_threads()`, or the cores of a task of Dask, see `n_cores_of_task`; -1 gives one
+    thread per core, -2 one fewer.
     """
     if n_jobs == 0:
         raise ValueError("n_jobs must be None, a number of threads, or -1 for all cores; got 0.")
     if n_jobs is None:
-        n_threads = min(int(n_useful), CALLER.n_threads or torch.get_num_threads())
+        n_threads = CALLER.n_threads or torch.get_num_threads()
+        if n_threads == 1 and n_useful >= 2:
+            n_threads = n_cores_of_task(n_cores()) or 1
+        n_threads = min(int(n_useful), n_threads)
     else:
         n_threads = int(n_jobs)  # ctypes rejects NumPy integers
         if n_threads < 0:

@@ -7,11 +7,15 @@ from skorch.utils import noop
 from tqdm.auto import tqdm
 
 from sklearn_cls._compat import FitCallback
+from sklearn_cls._torch.launchers import progress_stream
 
 RESERVED_NAMES = (  # of callbacks that the net and the estimator add
     "train_loss", "valid_loss", "epoch_timer",
     "_early_stopping", "_progress_bar", "_scikit_learn", "_checkpoint",
 )  # fmt: skip
+
+
+BAR_INTERVAL = 0.5  # seconds between two updates of the progress bar
 
 
 class StopTraining(Exception):
@@ -42,7 +46,10 @@ class EpochBar(PassiveCallback):
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Show the number of epochs."""
-        self.bar_ = tqdm(desc="fit", unit="epoch", total=net.max_epochs)
+        self.bar_ = tqdm(
+            desc="fit", unit="epoch", total=net.max_epochs, file=progress_stream(),
+            mininterval=BAR_INTERVAL,
+        )  # fmt: skip
 
     def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
         """Advance the bar, by several epochs if the fit was resumed."""

@@ -121,7 +121,7 @@ def current_processes():
     """Return the processes of this fit; warn if it is one of many that do not know each other."""
     processes = CURRENT.get()
     # The workers of a parallel search in such a process inherit its environment.
-    is_worker = bool(multiprocessing.current_process()._identity)
+    is_worker = multiprocessing.parent_process() is not None
     if processes is ONE_PROCESS and is_launched() and not is_worker:
         n = int(os.environ["WORLD_SIZE"])
         if n > 1:
