@@ -693,11 +693,7 @@ class CLSTransformerClassifier(
             If `pooling` is "mean" or "max", which have no [CLS] token.
         """
         model = self._fitted_model()
-        if model.module.pooling in ("mean", "max"):
-            raise ValueError(
-                f"cls_attention needs a [CLS] token, which pooling={model.module.pooling!r} does "
-                "not have; fit with pooling='cls' or 'attention'."
-            )
+        model.check_has_token()
         return self._predict(model, X, model.module.cls_attention, is_per_step=True)
 
     def save(self, path):

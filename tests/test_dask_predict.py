@@ -117,19 +117,49 @@ def test_set_output_does_not_compute_anything(clf):
 
 
 def test_other_features_are_an_error_at_once(clf):
-    with pytest.raises(ValueError, match="X has 3 features, but CLSTransformerClassifier is"):
-        clf.predict(da.zeros((10, 20, 3)))
+    for shape in ((10, 20, 3), (10, 20)):
+        with pytest.raises(ValueError, match=r"X has [13] features, but CLSTransformerClassifier"):
+            clf.predict(da.zeros(shape))
+    for shape in ((10,), (10, 20, 2, 1)):
+        with pytest.raises(ValueError, match=r"X has \d dimensions .* pass an array of shape"):
+            clf.predict(da.zeros(shape))
     X, y = bumps(10)
     named = small(max_epochs=1).fit(frame(X), y)
     with pytest.raises(ValueError, match="feature names should match"):
         named.predict(dd.from_pandas(frame(X)[["v", "u"]], npartitions=2))
+    pooled = small(max_epochs=1, pooling="mean").fit(X, y)
+    with pytest.raises(ValueError, match="cls_attention needs a"):
+        pooled.cls_attention(da.from_array(X))
 
 
-def test_errors_name_the_sequences_of_the_chunk(clf):
-    X, _ = padded()
+def test_collections_of_other_things_are_an_error_that_says_what_to_pass(clf):
+    bag = pytest.importorskip("dask.bag").from_sequence([1, 2])
+    for X, advice in ((dask.delayed(padded()[0]), r"\[X\]"), (bag, r"X.to_delayed\(\)")):
+        for function in (clf.predict, lambda X: small().fit(X, [0, 1])):
+            with pytest.raises(TypeError, match=f"X is a .* of dask; pass .*: {advice}"):
+                function(X)
+
+
+def test_errors_name_the_sequences_of_the_partition(clf):
+    X, y = padded()
     X[30, 2] = np.inf
-    with pytest.raises(ValueError, match=r"X\[4\] contains infinity.* X\[26:39\]"):
-        clf.predict(da.from_array(X, chunks=(13, 20, 2))).compute(scheduler="sync")
+    parts = [dask.delayed(X[:26]), dask.delayed(X[26:])]
+    named = small(max_epochs=1).fit(frame(X[:20]), y[:20])
+    for lazy, where in (
+        (clf.predict(da.from_array(X, chunks=(13, 20, 2))), r"X\[26:39\]"),
+        (clf.predict(parts), "partition 1 of X"),
+        (named.predict(dd.from_pandas(frame(X), 2)), "the index from 125 to 149"),
+    ):
+        with pytest.raises(ValueError, match=rf"X\[[45]\] contains infinity.*about .*{where}"):
+            lazy.compute(scheduler="sync")
+
+
+def test_a_series_of_sequences_gives_a_series():
+    X, y = bumps(20)
+    X = frame(X)["u"]
+    clf = small(max_epochs=1).fit(X, y)
+    labels = clf.predict(dd.from_pandas(X, npartitions=2))
+    assert_array_equal(labels.compute(), clf.predict(X))
 
 
 SEEN = []  # by the methods of `Recording` in this process

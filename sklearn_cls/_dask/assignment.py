@@ -5,7 +5,7 @@ import distributed
 import numpy as np
 
 from sklearn_cls._dask.collections import delayed_partitions, is_array, known_sizes
-from sklearn_cls._data.dask_collections import computed, is_dask
+from sklearn_cls._data.dask_collections import check_collection, computed, is_dask
 
 # Arguments of `fit` that have a value for each sequence of the first one.
 TRAINING = ("X", "y", "sample_weight", "groups")
@@ -28,6 +28,7 @@ def assign(client, workers, arguments):
     by_rank : list of dict of dict
         For each process, its partitions of the other arguments, as futures by their numbers.
     """
+    check_collection(arguments["X"])
     names = (*TRAINING, *VALIDATION)
     whole = {k: v for k, v in arguments.items() if k not in names and v is not None}
     parts, sizes = _partitions(client, arguments, TRAINING)

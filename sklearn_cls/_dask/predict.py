@@ -7,8 +7,8 @@ import numpy as np
 import sklearn
 
 from sklearn_cls._dask.collections import delayed_partitions, is_array, known_sizes
+from sklearn_cls._data.dask_collections import check_collection
 from sklearn_cls._data.features import check_n_features, column_names
-from sklearn_cls._data.table_batches import errors_name_batch
 
 
 def predict_lazily(estimator, method, X):
@@ -26,12 +26,14 @@ def predict_lazily(estimator, method, X):
     result : dask.array.Array, dask.dataframe.DataFrame or dask.dataframe.Series
         A frame or a series, with the index of X, if X is a frame.
     """
+    check_collection(X)
     model, name = estimator._fitted_model(), type(estimator).__name__
     shape, dtype = _shape_and_dtype(model, method, X)
     # A task of the graph: each worker gets it once, and all of its threads share it.
     shared = dask.delayed(_for_workers(estimator), pure=False)
-    if hasattr(X, "columns") and method != "cls_attention":
-        column_names(X._meta, name, model.features)
+    if hasattr(X, "map_partitions") and method != "cls_attention":
+        if hasattr(X, "columns"):
+            column_names(X._meta, name, model.features)
         meta = _frame(np.empty((0, *shape), dtype=dtype), X._meta, estimator, method)
         return X.map_partitions(_predicted_frame, shared, method, shape, dtype, meta=meta)
     if is_array(X):
@@ -45,14 +47,18 @@ def _array(X, shared, method, shape, dtype):
 
     parts = delayed_partitions(X)
     sizes = known_sizes(X) or [np.nan] * len(parts)
-    starts = np.cumsum([0, *sizes[:-1]])
+    if np.isnan(sizes).any():
+        names = [f"partition {i} of X" for i in range(len(parts))]
+    else:
+        ends = np.cumsum(sizes)
+        names = [f"X[{end - n}:{end}]" for n, end in zip(sizes, ends, strict=True)]
     function = dask.delayed(_predicted, pure=False)
     results = [
         da.from_delayed(
-            function(part, shared, method, shape, dtype, start), (size, *shape), dtype,
+            function(part, shared, method, shape, dtype, name), (size, *shape), dtype,
             meta=np.empty((0,) * (1 + len(shape)), dtype=dtype),
         )
-        for part, size, start in zip(parts, sizes, starts, strict=True)
+        for part, size, name in zip(parts, sizes, names, strict=True)
     ]  # fmt: skip
     return da.concatenate(results, allow_unknown_chunksizes=True)
 
@@ -72,6 +78,7 @@ def _shape_and_dtype(model, method, X):
     if method == "transform":
         return module.norm.normalized_shape, np.dtype(np.float32)
     if method == "cls_attention":
+        model.check_has_token()
         if not is_array(X):
             raise TypeError(
                 "cls_attention needs an array of dask, in which all sequences have the "
@@ -84,24 +91,34 @@ def _shape_and_dtype(model, method, X):
 
 def _check_shape(X, features, name):
     """Raise an error if an array has other features than that of `fit`."""
-    if X.ndim == 3:
-        check_n_features(X.shape[2], features.n_features, name)
-    elif X.ndim == 2 and features.fitted_on_2d:
+    if X.ndim not in (2, 3):
+        raise ValueError(
+            f"X has {X.ndim} dimensions (shape {X.shape}); pass an array of shape (n_sequences, "
+            "n_steps, n_features) or (n_sequences, n_steps)."
+        )
+    if X.ndim == 2 and features.fitted_on_2d:
         check_n_features(X.shape[1], features.n_features_in, name)
+    else:
+        check_n_features(X.shape[2] if X.ndim == 3 else 1, features.n_features, name)
 
 
-def _predicted(part, estimator, method, shape, dtype, start=np.nan):
-    """Return the result for a partition, whose first sequence has the number `start`, or NaN."""
+def _predicted(part, estimator, method, shape, dtype, name):
+    """Return the result for a partition, which errors call `name`."""
     if len(part) == 0:
         return np.empty((0, *shape), dtype=dtype)
-    first = 0 if np.isnan(start) else int(start)
-    with errors_name_batch(first, len(part)), sklearn.config_context(transform_output="default"):
-        return getattr(estimator, method)(part)
+    try:
+        with sklearn.config_context(transform_output="default"):
+            return getattr(estimator, method)(part)
+    except (TypeError, ValueError) as error:
+        where = f"{name}, whose sequences are counted from its first one"
+        raise type(error)(f"{error} This is about {where}.") from error
 
 
 def _predicted_frame(part, estimator, method, shape, dtype):
     """Return the result for a partition as a frame or a series with its index."""
-    return _frame(_predicted(part, estimator, method, shape, dtype), part, estimator, method)
+    first, *_, last = [*part.index[:1], *part.index[-1:]] or [None, None]
+    name = f"the partition of X with the index from {first!r} to {last!r}"
+    return _frame(_predicted(part, estimator, method, shape, dtype, name), part, estimator, method)
 
 
 def _frame(result, part, estimator, method):

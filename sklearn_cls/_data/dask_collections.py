@@ -22,6 +22,17 @@ def is_delayed_list(X):
     return is_list and all(library_of(x) == "dask" and hasattr(x, "dask") for x in X)
 
 
+def check_collection(X):
+    """Raise TypeError if X is a collection of something else than sequences."""
+    name = type(X).__name__
+    if not is_delayed_list(X) and library_of(X) == "dask" and not hasattr(type(X), "ndim"):
+        partitions = "[X]" if hasattr(X, "key") else "X.to_delayed()"
+        raise TypeError(
+            f"X is a {name} of dask; pass an array, a dataframe or a list of delayed partitions: "
+            f"{partitions}."
+        )
+
+
 def current_client(X):
     """Return the current client of a Dask cluster if X is a collection, otherwise None."""
     distributed = sys.modules.get("distributed")  # a program with a client has imported it
@@ -45,4 +56,7 @@ def read_here(X):
     if is_delayed_list(X):
         parts = (part.compute() for part in X)
         return Partitions(dict(enumerate(part for part in parts if len(part))), ONE_PROCESS)
-    return X.compute() if is_dask(X) and hasattr(X, "columns") else X
+    if not is_dask(X):
+        return X
+    check_collection(X)
+    return X if hasattr(X, "chunks") else X.compute()

@@ -50,6 +50,14 @@ class FittedModel:
         """Number of epochs."""
         return len(self.history["epoch"])
 
+    def check_has_token(self):
+        """Raise an error if the network has no [CLS] token."""
+        if self.module.pooling in ("mean", "max"):
+            raise ValueError(
+                f"cls_attention needs a [CLS] token, which pooling={self.module.pooling!r} does "
+                "not have; fit with pooling='cls' or 'attention'."
+            )
+
     def probabilities(self, **batch):
         """Return the probabilities of the classes for a padded batch, (B, K)."""
         return self.module(**batch).float().softmax(-1)
