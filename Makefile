@@ -24,7 +24,7 @@ coverage: .venv/ready
 	$(RUN) -m pytest $(PARALLEL) -m "not slow" --cov=sklearn_cls/_persistence --cov-branch \
 		--cov-report=term-missing --cov-fail-under=100 tests/test_checkpoint.py \
 		tests/test_checkpoint_file.py tests/test_file_limits.py tests/test_files.py \
-		tests/test_golden_files.py tests/test_hostile_files.py tests/test_model_file.py \
+		tests/test_fingerprint.py tests/test_golden_files.py tests/test_hostile_files.py tests/test_model_file.py \
 		tests/test_tensor_file.py
 
 # Check the coverage, run all tests, including those marked slow, and report the 30 slowest.

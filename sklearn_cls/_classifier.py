@@ -151,13 +151,15 @@ class CLSTransformerClassifier(
 
     batch_size : int or "auto", default="auto"
         Number of sequences per update. "auto" is a power of 2 near a tenth of the training
-        sequences, from 8 to 128. All batches of an epoch have nearly the same size.
+        sequences, from 8 to 128; if more than 8 processes train together, it may be larger, see
+        the page on defaults. All batches of an epoch have nearly the same size.
 
     lr : float or "auto", default="auto"
-        Peak learning rate of AdamW. It rises linearly during the first tenth of all updates, then
-        falls along half a cosine to 0. "auto" is 2e-3 for batches of 16 and grows with the square
-        root of the batch size (1.4e-3 for 8, 5.7e-3 for 128); it is multiplied by 64 / `d_model` in
-        networks wider than 64. If the loss jumps, halve `lr`.
+        Peak learning rate of AdamW. It rises linearly during the first tenth of all updates (up to
+        three tenths with batches of more than 128), then falls along half a cosine to 0. "auto" is
+        2e-3 for batches of 16 and grows with the square root of the batch size (1.4e-3 for 8,
+        5.7e-3 for 128); it is multiplied by 64 / `d_model` in networks wider than 64. If the loss
+        jumps, halve `lr`.
 
     weight_decay : float, default=0.01
         Decoupled weight decay of the weight matrices; biases, norms, positions and [CLS] have none.
@@ -477,7 +479,9 @@ class CLSTransformerClassifier(
                         data, self.validation_fraction, checkpoint.seed, groups
                     )
                 callbacks.append(("_early_stopping", early_stopping(self.n_iter_no_change)))
-            training = training_params(self, train)
+            training = training_params(
+                self, train, n_processes=processes.size, batch_size=checkpoint.batch_size
+            )
 
             metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
             hook_kwargs = {"estimator": self, "X": X, "y": y, "metadata": metadata}
@@ -553,7 +557,7 @@ class CLSTransformerClassifier(
             data, classes, features = self._check_data(
                 X, y, sample_weight, previous, classes, is_part=True
             )
-            training = training_params(self, data, one_epoch=True)
+            training = training_params(self, data, one_epoch=True, n_processes=processes.size)
             seed = processes.broadcast(self._draw_seed(warm_start_net))
             net = self._build_net(
                 data, data, training, classes, features, warm_start_net, seed,

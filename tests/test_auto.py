@@ -8,7 +8,9 @@ from sklearn_cls._training.auto import (
     auto_max_epochs,
     auto_n_threads,
     auto_patch_size,
+    beta2,
     forward_autocast,
+    warmup_fraction,
 )
 from tests.helpers import bumps, small
 
@@ -62,10 +64,34 @@ def test_auto_max_epochs_makes_600_updates_and_more_with_small_batches(
 
 
 @pytest.mark.parametrize(
+    ("n_sequences", "n_processes", "batch_size"),
+    [
+        (10**6, 1, 128), (10**6, 8, 128), (10**6, 32, 512), (10**6, 127, 1024), (10**6, 128, 2048),
+        (10**6, 512, 2048), (60_000, 512, 512), (51_000, 512, 256), (200, 512, 16),
+    ],
+)  # fmt: skip
+def test_many_processes_share_larger_batches_of_large_data(n_sequences, n_processes, batch_size):
+    assert auto_batch_size(n_sequences, n_processes) == batch_size
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "warmup", "decay"),
+    [(8, 0.1, 0.999), (128, 0.1, 0.999), (512, 0.2, 0.996), (2048, 0.3, 0.984), (4096, 0.3, 0.984)],
+)
+def test_large_batches_have_a_longer_warmup_and_a_smaller_beta2(batch_size, warmup, decay):
+    assert warmup_fraction(batch_size) == pytest.approx(warmup)
+    assert beta2(batch_size) == pytest.approx(decay, abs=1e-12)
+    clf = small(batch_size=batch_size, max_epochs=1).fit(*bumps(8))
+    assert clf.net_.beta2 == beta2(batch_size)
+    assert clf.net_.warmup_fraction == warmup_fraction(batch_size)
+
+
+@pytest.mark.parametrize(
     ("batch_size", "d_model", "lr"),
     [
         (16, 16, 2e-3), (16, 64, 2e-3), (16, 128, 1e-3), (16, 256, 5e-4),
-        (4, 64, 1e-3), (64, 64, 4e-3), (128, 64, 32**0.5 / 1e3), (256, 64, 32**0.5 / 1e3),
+        (4, 64, 1e-3), (64, 64, 4e-3), (128, 64, 32**0.5 / 1e3), (512, 64, 128**0.5 / 1e3),
+        (2048, 64, 512**0.5 / 1e3), (4096, 64, 512**0.5 / 1e3),
     ],
 )  # fmt: skip
 def test_auto_lr_grows_with_the_batch_size_and_falls_with_the_width(batch_size, d_model, lr):

@@ -190,13 +190,14 @@ IMPOSSIBLE = {
     **{
         f"no net {k}": drop("net", k)
         for k in (
-            "module", "optimizer", "schedule", "random_states", "n_micro_batches",
+            "module", "optimizer", "schedule", "random_states", "batch_size",
+            "n_micro_batches",
             "n_epochs_trained", "history",
         )
     },
     **{
         f"{k} {v}": put("net", k, value=v)
-        for k in ("n_micro_batches", "n_epochs_trained")
+        for k in ("batch_size", "n_micro_batches", "n_epochs_trained")
         for v in (-1, None, "1")
     },
     "module empty": put("net", "module", value={}),

@@ -44,11 +44,13 @@ class Checkpoint(PassiveCallback):
     ----------
     seed : int or None
         Seed of the fit that the file belongs to; None without a file, until the caller sets it.
+    batch_size : int or None
+        Batch size of this fit, which "auto" may have chosen for another number of processes.
     """
 
     def __init__(self, path=None, fingerprint=None, processes=ONE_PROCESS):
         self.path, self.fingerprint, self.processes = path, fingerprint, processes
-        self.seed = None
+        self.seed = self.batch_size = None
         self.saved = None  # the state in the file, until it is restored
         # Number of epochs in the file; None until this fit has written or restored it.
         self.n_epochs = None
@@ -74,7 +76,8 @@ class Checkpoint(PassiveCallback):
             self.file.close()
             raise
         if self.saved is not None:
-            self.seed = self.saved["seed"]
+            self.seed, batch_size = self.saved["seed"], self.saved["net"].get("batch_size")
+            self.batch_size = batch_size if isinstance(batch_size, int) else None
         return self
 
     def _read(self):

@@ -16,7 +16,9 @@ MAX_MEAN_TOKENS = 1024
 AUTO_LR = 2e-3  # peak learning rate for batches of 16 and d_model=64
 AUTO_UPDATES = 600  # with batches of 32 or more
 AUTO_MIN_EPOCHS = 10  # for large datasets, for which 600 updates would be fewer epochs
-WARMUP_FRACTION = 0.1
+WARMUP_FRACTION, MAX_WARMUP_FRACTION = 0.1, 0.3
+# Many processes share larger batches than 128, as long as 10 epochs have 1,000 updates.
+SEQUENCES_PER_PROCESS, MAX_BATCH_SIZE, MIN_SEQUENCES_PER_BATCH = 16, 2048, 100
 MIN_BFLOAT16_WIDTH = 256  # the casts of narrower networks take longer than bfloat16 saves
 ARCHITECTURE = (  # parameters that determine the shapes or the meaning of the weights
     "cls_strategy",
@@ -56,9 +58,16 @@ def auto_patch_size(lengths):
     return math.ceil(max(int(np.median(lengths)) / MAX_TOKENS, mean_of_steps / MAX_MEAN_TOKENS))
 
 
-def auto_batch_size(n_sequences):
-    """Return a power of 2 near a tenth of the training sequences, from 8 to 128."""
-    return int(2 ** np.clip(round(math.log2(n_sequences / 10)), 3, 7))
+def auto_batch_size(n_sequences, n_processes=1):
+    """Return a power of 2 near a tenth of the training sequences, from 8 to 128.
+
+    More than 8 processes that train together share larger batches.
+    """
+    batch_size = int(2 ** np.clip(round(math.log2(n_sequences / 10)), 3, 7))
+    largest = min(
+        SEQUENCES_PER_PROCESS * n_processes, n_sequences / MIN_SEQUENCES_PER_BATCH, MAX_BATCH_SIZE
+    )
+    return max(batch_size, 2 ** math.floor(math.log2(max(largest, 1))))
 
 
 def auto_max_epochs(n_sequences, batch_size):
@@ -75,11 +84,32 @@ def auto_max_epochs(n_sequences, batch_size):
 def auto_lr(batch_size, d_model):
     """Return the peak learning rate.
 
-    It grows with the square root of the batch size up to 128 (Malladi et al., On the SDEs and
-    Scaling Rules for Adaptive Gradient Algorithms, NeurIPS 2022), and above a width of 64 it falls
-    as 1 / `d_model` (Yang et al., Tensor Programs V, NeurIPS 2021).
+    It grows with the square root of the batch size (Malladi et al., On the SDEs and Scaling Rules
+    for Adaptive Gradient Algorithms, NeurIPS 2022), and above a width of 64 it falls as
+    1 / `d_model` (Yang et al., Tensor Programs V, NeurIPS 2021).
     """
-    return AUTO_LR * math.sqrt(min(batch_size, 128) / 16) * min(1, 64 / d_model)
+    return AUTO_LR * math.sqrt(min(batch_size, MAX_BATCH_SIZE) / 16) * min(1, 64 / d_model)
+
+
+def large_batch_factor(batch_size):
+    """Return the batch size divided by 128, from 1 to 16."""
+    return min(max(batch_size / 128, 1.0), MAX_BATCH_SIZE / 128)
+
+
+def warmup_fraction(batch_size):
+    """Return the fraction of all updates in which the learning rate rises.
+
+    It is larger for batches of more than 128, which have a larger learning rate.
+    """
+    return min(WARMUP_FRACTION * math.sqrt(large_batch_factor(batch_size)), MAX_WARMUP_FRACTION)
+
+
+def beta2(batch_size):
+    """Return the decay of the squared gradients of AdamW.
+
+    With larger batches, it spans as many sequences, in fewer updates (Malladi et al., 2022).
+    """
+    return 1 - 0.001 * large_batch_factor(batch_size)
 
 
 def auto_augment(sequences):
@@ -140,15 +170,24 @@ def network_params(params, data, n_classes, seed, warm_start_net=None):
     }
 
 
-def training_params(params, train, *, one_epoch=False):
+def training_params(params, train, *, one_epoch=False, n_processes=1, batch_size=None):
     """Return the parameters of `Net` for a whole fit, or for one epoch at a constant `lr`.
 
-    `train` are the training sequences, a `SequenceDataset`.
+    Parameters
+    ----------
+    params : CLSTransformerClassifier
+    train : SequenceDataset
+        The training sequences.
+    one_epoch : bool
+    n_processes : int
+        Number of processes that train together.
+    batch_size : int or None
+        That of the checkpoint from which a fit resumes, perhaps with fewer processes.
     """
     n_sequences = len(train)
-    batch_size = to_python_int(params.batch_size)
-    if batch_size == "auto":
-        batch_size = auto_batch_size(n_sequences)
+    if params.batch_size != "auto":
+        batch_size = to_python_int(params.batch_size)
+    batch_size = batch_size or auto_batch_size(n_sequences, n_processes)
     n_batches = math.ceil(n_sequences / batch_size)
     max_epochs = 1 if one_epoch else to_python_int(params.max_epochs)
     if max_epochs == "auto":
@@ -158,7 +197,8 @@ def training_params(params, train, *, one_epoch=False):
         "batch_size": batch_size,
         "max_epochs": max_epochs,
         "n_updates": max_epochs * n_batches,
-        "warmup_fraction": None if one_epoch else WARMUP_FRACTION,
+        "warmup_fraction": None if one_epoch else warmup_fraction(batch_size),
+        "beta2": beta2(batch_size),
         "lr": auto_lr(batch_size, params.d_model) if params.lr == "auto" else params.lr,
         "weight_decay": params.weight_decay,
         "criterion__label_smoothing": params.label_smoothing,

@@ -69,6 +69,8 @@ class Net(NeuralNetClassifier):
         "codes" hides some codes.
     weight_decay : float
         Weight decay; see `optimizer.adamw` for the parameters that it applies to.
+    beta2 : float
+        Decay of the squared gradients of AdamW.
     warmup_fraction : float or None
         Fraction of all updates in which the learning rate rises to `lr`; None keeps it constant.
     n_updates : int
@@ -85,11 +87,11 @@ class Net(NeuralNetClassifier):
 
     def __init__(
         self, *args, seed=0, precision="auto", augment=False, weight_decay=0.0,
-        warmup_fraction=None, n_updates=1, n_epochs_trained=0, scaler=None,
+        beta2=0.999, warmup_fraction=None, n_updates=1, n_epochs_trained=0, scaler=None,
         processes=ONE_PROCESS, **kwargs,
     ):  # fmt: skip
         self.seed, self.precision, self.augment = seed, precision, augment
-        self.weight_decay, self.warmup_fraction = weight_decay, warmup_fraction
+        self.weight_decay, self.beta2, self.warmup_fraction = weight_decay, beta2, warmup_fraction
         self.n_updates, self.n_epochs_trained = n_updates, n_epochs_trained
         self.scaler, self.processes = scaler, processes
         super().__init__(*args, **kwargs)
@@ -122,7 +124,7 @@ class Net(NeuralNetClassifier):
         """Build AdamW and its learning rate schedule."""
         # Creating the first optimizer in a process imports torch._dynamo, which takes seconds.
         if self.n_updates > 0:
-            self.optimizer_ = adamw(self.module_, self.lr, self.weight_decay)
+            self.optimizer_ = adamw(self.module_, self.lr, self.weight_decay, self.beta2)
             self.schedule_ = cosine_schedule(self.optimizer_, self.n_updates, self.warmup_fraction)
         return self
 

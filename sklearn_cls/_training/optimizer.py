@@ -5,7 +5,7 @@ import math
 import torch
 
 
-def adamw(module, lr, weight_decay):
+def adamw(module, lr, weight_decay, beta2=0.999):
     """Return AdamW over the parameters of `module`, in groups with and without weight decay.
 
     Vectors (biases, norms, the [CLS] token) have no weight decay, nor do the parameters that
@@ -21,6 +21,7 @@ def adamw(module, lr, weight_decay):
             {"params": groups[False], "weight_decay": 0.0},
         ],
         lr=lr,
+        betas=(0.9, beta2),
         fused=True,
     )
 

@@ -24,6 +24,7 @@ def training_state(net):
         "optimizer": net.optimizer_.state_dict(),
         "schedule": net.schedule_.state_dict(),
         "random_states": [random_states(net)],  # of each process
+        "batch_size": net.batch_size,
         "n_micro_batches": net.n_micro_batches,
         "n_epochs_trained": net.n_epochs_trained,
         "history": [
@@ -88,7 +89,7 @@ def check_training_state(net, state):
         moment = parameters[i].detach()
         like = {"step": torch.zeros(()), "exp_avg": moment, "exp_avg_sq": moment}
         check_structure(moments, like, f"moments[{i}]")
-    if state["n_micro_batches"] < 1 or state["n_epochs_trained"] < 0:
+    if min(state["batch_size"], state["n_micro_batches"]) < 1 or state["n_epochs_trained"] < 0:
         raise ValueError("a number of epochs or micro-batches is negative or 0")
     for epoch in state["history"]:
         check_structure(epoch, dict.fromkeys(NUMERIC_COLUMNS, 0), "history")
