@@ -17,6 +17,7 @@ READING_ORDER = [
     "plot_mechanism.py",
     "plot_embeddings.py",
     "plot_grid_search.py",
+    "plot_cluster_search.py",
 ]
 
 LINKED = ("Parameters", "Attributes")
