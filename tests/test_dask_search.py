@@ -57,7 +57,8 @@ def test_the_fits_of_a_worker_that_is_killed_are_done_again(client):
     processes = client.run(os.getpid)
 
     def kill_one():
-        time.sleep(1)
+        while not any(client.processing().values()):
+            time.sleep(0.05)
         os.kill(next(iter(processes.values())), signal.SIGKILL)
 
     thread = threading.Thread(target=kill_one)
@@ -66,7 +67,8 @@ def test_the_fits_of_a_worker_that_is_killed_are_done_again(client):
         scores = split_scores(search(batch_size=6).fit(X, y))
     thread.join()
     assert_array_equal(scores, expected)
-    assert set(client.nthreads()) != set(processes)
+    client.wait_for_workers(2, timeout=30)
+    assert set(client.run(os.getpid).values()) != set(processes.values())
 
 
 def test_the_epochs_of_a_fit_are_shown_at_the_client(client, capfd):

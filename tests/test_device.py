@@ -63,11 +63,11 @@ def process_and_worker_index(folder):
     return os.getpid(), worker_index()
 
 
-def test_the_workers_of_a_pool_have_consecutive_indices(tmp_path):
+def test_the_workers_of_a_pool_have_different_indices(tmp_path):
     call = delayed(process_and_worker_index)
     (pid_1, index_1), (pid_2, index_2) = Parallel(n_jobs=2)(call(tmp_path) for _ in range(2))
     assert pid_1 != pid_2
-    assert abs(index_1 - index_2) == 1
+    assert index_1 != index_2  # consecutive, unless this process has started others
 
 
 def test_the_main_process_has_index_0():
