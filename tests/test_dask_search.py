@@ -63,7 +63,7 @@ def test_the_fits_of_a_worker_that_is_killed_are_done_again(client):
 
     thread = threading.Thread(target=kill_one)
     thread.start()
-    with joblib.parallel_config("dask"):
+    with joblib.parallel_config("dask", scatter=[X, y]):
         scores = split_scores(search(batch_size=6).fit(X, y))
     thread.join()
     assert_array_equal(scores, expected)
