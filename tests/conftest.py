@@ -23,6 +23,8 @@ def cluster():
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0",
         silence_logs=logging.CRITICAL,
     ) as cluster:  # fmt: skip
+        # Its callback would swallow the interrupts of other tests, which come at any moment.
+        distributed.gc.disable_gc_diagnosis(force=True)
         yield cluster
 
 
