@@ -212,3 +212,23 @@ def test_the_model_is_sent_once_to_each_worker(client):
 def sent_bytes(dask_worker):
     """Return how many bytes of results a worker has sent to others."""
     return dask_worker.transfer_outgoing_bytes_total
+
+
+def test_lazy_predictions_can_be_arguments_of_a_fit(clf):
+    X, y = padded()
+    dX = da.from_array(X, chunks=(13, -1, -1))
+    results = []
+
+    def fit():
+        labels = clf.predict(dX)
+        results.append(clf.score(dX, labels))
+        results.append(small(max_epochs=1).fit(X, labels).classes_.tolist())
+        weights = clf.predict_proba(dX)[:, 0]
+        small(max_epochs=1).fit(X, y, sample_weight=weights)
+        results.append(small(max_epochs=1).fit(clf.transform(dX), y).n_features_in_)
+
+    # The threads in which Dask computes the predictions once waited for a lock of the fit.
+    thread = threading.Thread(target=fit, daemon=True)
+    thread.start()
+    thread.join(timeout=60)
+    assert results == [1.0, ["a", "bc"], clf.d_model]

@@ -77,12 +77,13 @@ def check_validation_targets(estimator, sequences, y, sample_weight, classes, tr
 
 def check_groups(groups, sequences):
     """Return the group of each sequence as whole numbers, (n,)."""
-    with errors_name_argument("groups"), FILTERS_LOCK:
+    with errors_name_argument("groups"):
         groups = computed(groups)
-        reject_masked(groups)
-        groups = column_or_1d(_as_array(groups, "groups"))
-        check_consistent_length(sequences, groups)
-        return np.unique(groups, return_inverse=True)[1]
+        with FILTERS_LOCK:
+            reject_masked(groups)
+            groups = column_or_1d(_as_array(groups, "groups"))
+            check_consistent_length(sequences, groups)
+            return np.unique(groups, return_inverse=True)[1]
 
 
 def _check_y(sequences, y):
@@ -125,23 +126,25 @@ def _advice_on_length(sequences, n_labels):
 
 def _check_sample_weight(sample_weight, codes):
     """Return the weight of each sequence as float64; 1 if `sample_weight` is None."""
-    with errors_name_argument("sample_weight"), FILTERS_LOCK:
-        sample_weight = computed(sample_weight)
-        reject_masked(sample_weight)
-        return check_sample_weight(sample_weight, codes, dtype=np.float64, ensure_non_negative=True)
+    with errors_name_argument("sample_weight"):
+        weights = computed(sample_weight)
+        with FILTERS_LOCK:
+            reject_masked(weights)
+            return check_sample_weight(weights, codes, dtype=np.float64, ensure_non_negative=True)
 
 
 def check_labels(labels, name):
     """Return class labels as a 1-D array."""
-    with errors_name_argument(name), FILTERS_LOCK:
+    with errors_name_argument(name):
         labels = computed(labels)
-        reject_masked(labels)
-        labels = column_or_1d(_as_array(labels, name), warn=True)
-        assert_all_finite(labels, input_name=name)
-        # `classes` lists each class once. scikit-learn warns that so many unique values look like
-        # regression targets, so every label is passed twice.
-        check_classification_targets(labels if name == "y" else np.repeat(labels, 2))
-    return labels
+        with FILTERS_LOCK:
+            reject_masked(labels)
+            labels = column_or_1d(_as_array(labels, name), warn=True)
+            assert_all_finite(labels, input_name=name)
+            # `classes` lists each class once. scikit-learn warns that so many unique values look
+            # like regression targets, so every label is passed twice.
+            check_classification_targets(labels if name == "y" else np.repeat(labels, 2))
+        return labels
 
 
 def _as_array(labels, name):

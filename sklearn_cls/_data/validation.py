@@ -89,6 +89,8 @@ def _read(X):
     X = as_arrow_table(as_numpy(X))
     if isinstance(X, list | tuple) and len(X) == 0:
         raise ValueError(EMPTY)
+    if library_of(X) == "dask":  # Threads that compute X may need the lock, as predictions do.
+        return X, decoded_array(X)
     with FILTERS_LOCK:  # Libraries of data frames may change the filters.
         batches = table_batches(X)
         if batches is not None:
