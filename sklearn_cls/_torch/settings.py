@@ -5,6 +5,7 @@ from contextlib import contextmanager, nullcontext
 import torch
 
 from sklearn_cls._torch.daemon_threads import computing
+from sklearn_cls._torch.heap import kept_memory
 from sklearn_cls._torch.threads import one_thread
 
 try:  # There is no public name for it.
@@ -27,6 +28,7 @@ def torch_settings():
     """
     with (
         computing(),
+        kept_memory(),
         no_transforms(),
         torch.inference_mode(False),
         torch.enable_grad(),
