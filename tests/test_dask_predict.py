@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -207,6 +208,31 @@ def test_the_model_is_sent_once_to_each_worker(client):
     sent = sum(client.run(sent_bytes).values()) - before
     assert n_bytes > 1e6
     assert sent < 1.5 * n_bytes  # from the first of two workers to the other, and the results
+
+
+def test_a_worker_holds_few_chunks_at_a_time(client):
+    rng = np.random.default_rng(0)
+    clf = small(max_epochs=1).fit(rng.normal(size=(20, 20, 200)), np.arange(20) % 2)
+    X = da.random.default_rng(0).normal(size=(20_000, 20, 200), chunks=(500, 20, 200))
+    assert clf.predict_proba(X[:2000]).compute().shape == (2000, 2)
+    before = client.run(reset_peak_bytes)
+    assert clf.predict_proba(X).compute().shape == (20_000, 2)
+    peaks = client.run(peak_bytes)
+    chunk = X[:500].nbytes  # 16 MB, of which each worker predicts about 20
+    held = [(peaks[worker] - before[worker]) / chunk for worker in peaks]
+    assert max(held) < 6
+
+
+def reset_peak_bytes():
+    """Forget the peak of the resident memory of this process; return what it holds now."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak_bytes()
+
+
+def peak_bytes():
+    """Return the peak of the resident memory of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 def sent_bytes(dask_worker):

@@ -1,8 +1,10 @@
 """The memory of checks, statistics, fingerprints and predictions does not grow with the data."""
 
+import gc
 import subprocess
 import sys
 import tracemalloc
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -206,3 +208,18 @@ def test_predicting_400_megabytes_takes_less_than_60(tmp_path):
 def test_two_million_codes_become_65536_categories_in_bounded_memory(kind, megabytes):
     result = run_script(MANY_CODES, kind, megabytes)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "predict", "transform", "score"])
+def test_x_is_not_kept_until_the_garbage_collector_runs(method, fitted, data):
+    X, y = data[0].copy(), data[1]
+    estimator = small(max_epochs=1) if "fit" in method else fitted
+    arguments = (y,) if "fit" in method or method == "score" else ()
+    reference = weakref.ref(X)
+    gc.disable()
+    try:
+        getattr(estimator, method)(X, *arguments)
+        del X
+        assert reference() is None
+    finally:
+        gc.enable()

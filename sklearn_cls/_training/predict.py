@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -47,19 +48,8 @@ def predict_batches(net, sequences, function, n_jobs=None, n_steps=None):
         If a result is not finite, because the weights are damaged.
     """
     device, sequences = torch.device(net.device), replace(sequences, scaler=net.scaler)
-
-    def compute_batch(indices):
-        """Return pairs of indices and results; several if the device runs out of memory."""
-        try:
-            with torch.inference_mode(), forward_autocast(net):
-                batch = prediction_batch(sequences, indices, device)
-                return [(indices, function(**batch)[: len(indices)].float().cpu().numpy())]
-        except torch.OutOfMemoryError:
-            if len(indices) == 1:
-                raise
-        first, second = np.array_split(indices, 2)
-        return compute_batch(first) + compute_batch(second)
-
+    # A nested function that calls itself would keep X until the garbage collector runs.
+    compute_batch = partial(_compute_batch, net, sequences, function)
     max_steps = _steps_per_batch(net, sequences.n_features)
     batches = length_bucketed_batches(sequences.lengths, max_steps)
     n_threads = auto_n_threads(net.module_, device, n_jobs, int(sequences.lengths.sum()))
@@ -75,6 +65,19 @@ def predict_batches(net, sequences, function, n_jobs=None, n_steps=None):
             )
         result[indices, ..., : part.shape[-1]] = part
     return result
+
+
+def _compute_batch(net, sequences, function, indices):
+    """Return pairs of indices and results; several if the device runs out of memory."""
+    try:
+        with torch.inference_mode(), forward_autocast(net):
+            batch = prediction_batch(sequences, indices, torch.device(net.device))
+            return [(indices, function(**batch)[: len(indices)].float().cpu().numpy())]
+    except torch.OutOfMemoryError:
+        if len(indices) == 1:
+            raise
+    halves = np.array_split(indices, 2)
+    return [pair for half in halves for pair in _compute_batch(net, sequences, function, half)]
 
 
 def _steps_per_batch(net, n_features):
