@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from tests.helpers import bumps, small
+from tests.helpers import LOST_WORKERS_RETURN, bumps, small
 
 
 @pytest.fixture(scope="session")
@@ -18,11 +18,15 @@ def fitted(data):
 @pytest.fixture(scope="session")
 def cluster():
     """A Dask cluster of two processes, which the tests of a session share."""
+    dask = pytest.importorskip("dask")
     distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0",
-        silence_logs=logging.CRITICAL,
-    ) as cluster:  # fmt: skip
+    with (
+        dask.config.set(LOST_WORKERS_RETURN),
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0",
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+    ):  # fmt: skip
         # Its callback would swallow the interrupts of other tests, which come at any moment.
         distributed.gc.disable_gc_diagnosis(force=True)
         yield cluster

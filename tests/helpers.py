@@ -14,6 +14,9 @@ from sklearn_cls._persistence.checkpoint_file import read_state
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 DOCS = Path(__file__).parent.parent / "docs"
+# So long after the loss of a worker, a LocalCluster gives it up if it is missing, even if it has
+# come back in between and has been lost again just now.
+LOST_WORKERS_RETURN = {"distributed.deploy.lost-worker-timeout": "1h"}
 
 
 def benchmark(name):

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.helpers import small
+from tests.helpers import LOST_WORKERS_RETURN, small
 from tests.in_processes import result_of, run
 from tests.test_dask_fit import collections, padded, write_checkpoints_often
 
@@ -26,8 +26,10 @@ MAX_SECONDS = 180
 
 def kill_fits_on_dask(n_kills, rng, folder):
     """Return how many of `n_kills` fits on Dask ended with the result of an undisturbed one."""
+    import dask
     from distributed import Client, LocalCluster
 
+    dask.config.set(LOST_WORKERS_RETURN)
     n_identical = 0
     dX, dy = collections(*padded())
     clf = small(max_epochs=30)
