@@ -4,7 +4,6 @@ skorch and the modules that import it are imported lazily: skorch dominates the 
 """
 
 import warnings
-from functools import wraps
 from numbers import Integral, Real
 
 import torch
@@ -24,7 +23,9 @@ from sklearn_cls._compat import (
     init_callback_context,
     with_callbacks,
 )
-from sklearn_cls._data.dask_collections import computed, current_client, is_dask
+from sklearn_cls._dask.dispatch import current_client, lazy_for_dask
+from sklearn_cls._data.dask_collections import computed
+from sklearn_cls._data.errors import errors_name_validation_data
 from sklearn_cls._data.scaler import fit_scaler
 from sklearn_cls._data.split import split_for_validation
 from sklearn_cls._data.targets import (
@@ -34,7 +35,7 @@ from sklearn_cls._data.targets import (
     check_targets,
     check_validation_targets,
 )
-from sklearn_cls._data.validation import check_sequences, errors_name_validation_data
+from sklearn_cls._data.validation import check_sequences
 from sklearn_cls._data.warning_filters import FILTERS_LOCK
 from sklearn_cls._network.cls_token import CLS_STRATEGIES
 from sklearn_cls._network.embedding import EMBEDDINGS
@@ -55,20 +56,6 @@ from sklearn_cls._version import DOCUMENTATION
 
 AT_LEAST_1 = Interval(Integral, 1, None, closed="left")
 AUTO = StrOptions({"auto"})
-
-
-def lazy_for_dask(method):
-    """Return a method that computes nothing yet if X is a collection of dask."""
-
-    @wraps(method)
-    def wrapper(self, X):
-        if not is_dask(X):
-            return method(self, X)
-        from sklearn_cls._dask.predict import predict_lazily
-
-        return predict_lazily(self, method.__name__, X)
-
-    return wrapper
 
 
 class CLSTransformerClassifier(

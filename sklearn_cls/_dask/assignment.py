@@ -4,8 +4,8 @@ import dask
 import distributed
 import numpy as np
 
-from sklearn_cls._dask.collections import delayed_partitions, is_array, known_sizes
-from sklearn_cls._data.dask_collections import check_collection, computed, is_dask
+from sklearn_cls._dask.partitions import delayed_partitions, known_sizes
+from sklearn_cls._data.dask_collections import check_collection, computed, is_array, is_dask
 
 # Arguments of `fit` that have a value for each sequence of the first one.
 TRAINING = ("X", "y", "sample_weight", "groups")

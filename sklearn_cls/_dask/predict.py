@@ -6,9 +6,11 @@ import dask
 import numpy as np
 import sklearn
 
-from sklearn_cls._dask.collections import delayed_partitions, is_array, known_sizes
-from sklearn_cls._data.dask_collections import check_collection
+from sklearn_cls._dask.partitions import delayed_partitions, known_sizes
+from sklearn_cls._data.dask_collections import check_collection, is_array
+from sklearn_cls._data.errors import errors_name_part
 from sklearn_cls._data.features import check_n_features, column_names
+from sklearn_cls._data.lazy_arrays import check_dimensions
 
 
 def predict_lazily(estimator, method, X):
@@ -91,11 +93,7 @@ def _shape_and_dtype(model, method, X):
 
 def _check_shape(X, features, name):
     """Raise an error if an array has other features than that of `fit`."""
-    if X.ndim not in (2, 3):
-        raise ValueError(
-            f"X has {X.ndim} dimensions (shape {X.shape}); pass an array of shape (n_sequences, "
-            "n_steps, n_features) or (n_sequences, n_steps)."
-        )
+    check_dimensions(X.shape)
     if X.ndim == 2 and features.fitted_on_2d:
         check_n_features(X.shape[1], features.n_features_in, name)
     else:
@@ -106,12 +104,9 @@ def _predicted(part, estimator, method, shape, dtype, name):
     """Return the result for a partition, which errors call `name`."""
     if len(part) == 0:
         return np.empty((0, *shape), dtype=dtype)
-    try:
-        with sklearn.config_context(transform_output="default"):
-            return getattr(estimator, method)(part)
-    except (TypeError, ValueError) as error:
-        where = f"{name}, whose sequences are counted from its first one"
-        raise type(error)(f"{error} This is about {where}.") from error
+    where = f"{name}, whose sequences are counted from its first one"
+    with errors_name_part(where), sklearn.config_context(transform_output="default"):
+        return getattr(estimator, method)(part)
 
 
 def _predicted_frame(part, estimator, method, shape, dtype):

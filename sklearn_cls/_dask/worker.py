@@ -117,5 +117,4 @@ def _joined(name, parts, processes):
     if name in ("X", "X_val"):
         return Partitions(parts, processes)
     arrays = {number: np.asarray(part) for number, part in parts.items()}
-    arrays = {k: v for known in processes.gather(arrays) for k, v in known.items()}
-    return np.concatenate([arrays[number] for number in sorted(arrays)])
+    return np.concatenate(list(processes.merge(arrays).values()))

@@ -1,7 +1,5 @@
 """Collections of Dask, which is not imported unless there is one."""
 
-import sys
-
 import numpy as np
 
 from sklearn_cls._data.columns import library_of
@@ -14,6 +12,11 @@ def is_dask(X):
     if is_delayed_list(X):
         return True
     return library_of(X) == "dask" and hasattr(X, "__dask_graph__")
+
+
+def is_array(X):
+    """Return whether X is an array of dask."""
+    return is_dask(X) and hasattr(X, "chunks")
 
 
 def is_delayed_list(X):
@@ -33,17 +36,6 @@ def check_collection(X):
         )
 
 
-def current_client(X):
-    """Return the current client of a Dask cluster if X is a collection, otherwise None."""
-    distributed = sys.modules.get("distributed")  # a program with a client has imported it
-    if distributed is None or not is_dask(X):
-        return None
-    try:
-        return distributed.default_client()
-    except ValueError:
-        return None
-
-
 def computed(values):
     """Return the values of a collection that has one for each sequence; others as they are."""
     if is_delayed_list(values):
@@ -59,4 +51,4 @@ def read_here(X):
     if not is_dask(X):
         return X
     check_collection(X)
-    return X if hasattr(X, "chunks") else X.compute()
+    return X if is_array(X) else X.compute()

@@ -85,14 +85,19 @@ def _checked_shape(X):
         raise ValueError(
             f"X has an unknown shape {shape}; call X.compute_chunk_sizes() before fit."
         )
+    check_dimensions(shape)
+    if 0 in shape:
+        raise ValueError(f"X is empty: it has shape {shape}, and at least one step is required.")
+    return shape
+
+
+def check_dimensions(shape):
+    """Raise an error unless an array of this shape has 2 or 3 dimensions."""
     if len(shape) not in (2, 3):
         raise ValueError(
             f"X has {len(shape)} dimensions (shape {shape}); pass an array of shape (n_sequences, "
             "n_steps, n_features) or (n_sequences, n_steps)."
         )
-    if 0 in shape:
-        raise ValueError(f"X is empty: it has shape {shape}, and at least one step is required.")
-    return shape
 
 
 def _checked_dtype(X):

@@ -109,13 +109,12 @@ def joined(parts, processes):
         Those of the partitions that this process holds, which may be none.
     processes : Processes
     """
-    described = {
-        number: replace(part, reader=Description(part.reader)) for number, part in parts.items()
-    }
-    described = {k: v for known in processes.gather(described) for k, v in known.items()}
-    first = described[min(described)]
+    described = processes.merge(
+        {number: replace(part, reader=Description(part.reader)) for number, part in parts.items()}
+    )
     sizes = [len(described.get(number, ())) for number in range(max(described) + 1)]
-    described = [described[number] for number in sorted(described)]
+    described = list(described.values())
+    first = described[0]
     return replace(
         first,
         reader=PartitionReader(

@@ -4,13 +4,13 @@ Shapes: S steps of several sequences, F features.
 """
 
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from sklearn_cls._data.columns import NUMBER, Column, library_of
+from sklearn_cls._data.errors import errors_name_batch
 from sklearn_cls._data.tables import Table, offsets_of, read_table
 from sklearn_cls._data.temporary_arrays import BLOCK_BYTES
 from sklearn_cls._data.warning_filters import FILTERS_LOCK
@@ -42,18 +42,6 @@ class TableBatches:
                 table = _as_table(read_table(batch))
             yield table
             first += len(batch)
-
-
-@contextmanager
-def errors_name_batch(first, n):
-    """Add to errors which sequences of X the batch has, as they number them from its first one."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        if first == 0:
-            raise
-        where = f"X[{first}:{first + n}], whose sequences are counted from {first}"
-        raise type(error)(f"{error} This is about {where}.") from error
 
 
 def table_batches(X):

@@ -16,10 +16,11 @@ from sklearn.utils.validation import assert_all_finite, check_consistent_length,
 from sklearn_cls._compat import check_sample_weight
 from sklearn_cls._data.batches import SequenceDataset
 from sklearn_cls._data.columns import as_objects, is_missing_value
+from sklearn_cls._data.containers import reject_masked
 from sklearn_cls._data.dask_collections import computed
+from sklearn_cls._data.errors import errors_name_argument
 from sklearn_cls._data.readers import ArrayReader
 from sklearn_cls._data.sequences import FLOAT32
-from sklearn_cls._data.validation import errors_name_argument, reject_masked
 from sklearn_cls._data.warning_filters import FILTERS_LOCK
 
 SWAPPED, MOVED = "np.swapaxes(X, 0, 1)", "np.moveaxis(X, -1, 0)"  # as (n, T, F)

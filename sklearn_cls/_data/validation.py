@@ -1,27 +1,23 @@
 """Validation of X: arrays, data frames and lists become `Sequences`.
 
-Arrays are not copied, whatever their dtype. Almost every error about X is raised here; `fit_scaler`
-raises those about the values of a feature in all training data.
+Arrays are not copied, whatever their dtype. Almost every error about X is raised here or in
+`containers`; `fit_scaler` raises those about the values of a feature in all training data.
 
 Shapes: n sequences, T steps, F features.
 """
 
-import re
 import reprlib
-from collections import deque
-from collections.abc import Iterator, Set
-from contextlib import contextmanager
-from os import PathLike
 
 import numpy as np
 import torch
-from sklearn.utils import Bunch
 from sklearn.utils.validation import check_array
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import Dataset
 
 from sklearn_cls._data.columns import library_of
+from sklearn_cls._data.containers import reject_masked, reject_other_containers
 from sklearn_cls._data.dask_collections import read_here
 from sklearn_cls._data.encoding import encode_array, encode_table, learn_array, learn_tables
+from sklearn_cls._data.errors import errors_name_argument, errors_name_batch, errors_name_partition
 from sklearn_cls._data.features import (
     Features,
     check_n_features,
@@ -40,13 +36,11 @@ from sklearn_cls._data.sequences import (
     steps_per_chunk,
 )
 from sklearn_cls._data.stored_sequences import stored_sequences
-from sklearn_cls._data.table_batches import TableBatches, errors_name_batch, table_batches
+from sklearn_cls._data.table_batches import TableBatches, table_batches
 from sklearn_cls._data.tables import Table, read_table
 from sklearn_cls._data.temporary_arrays import BLOCK_BYTES
 from sklearn_cls._data.warning_filters import FILTERS_LOCK
-from sklearn_cls._torch.processes import LostProcessError
 
-CONTAINERS = {"datasets", "h5py", "xarray", "zarr"}  # libraries of containers of named arrays
 EMPTY = "X is empty: 0 sample(s), and at least one sequence is required."
 NUMPY_FLOATS = {torch.float16, torch.float32, torch.float64}
 
@@ -172,16 +166,6 @@ def _check_same_features(gathered):
     return kind
 
 
-@contextmanager
-def errors_name_partition(number):
-    """Add to errors the number of the partition of X that they are about."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        where = f"partition {number} of X, whose sequences are counted from its first one"
-        raise type(error)(f"{error} This is about {where}.") from error
-
-
 def _encoded(batches, features):
     """Yield the sequences of each batch of a table."""
     first = 0
@@ -242,91 +226,12 @@ def _check_numbers(X, estimator, features):
     return sequences, seen
 
 
-def reject_other_containers(X):
-    """Raise an error for objects from which no array can be made, saying what to pass instead."""
-    name = type(X).__name__
-    if isinstance(X, np.ndarray):
-        return
-    if X is None:
-        raise ValueError("X is None; pass an array, a list of arrays or a data frame.")
-    if isinstance(X, str | PathLike):
-        raise TypeError(
-            f"X is a path, {reprlib.repr(X)}; read the file first. A Parquet file is read in parts "
-            "if you pass pyarrow.dataset.dataset(path)."
-        )
-    if hasattr(X, "keys") and library_of(X) in CONTAINERS:
-        key = next(iter(X.keys()), "name")
-        raise TypeError(f"X is a {name}, which holds several arrays; pass one of them: X[{key!r}].")
-    if isinstance(X, DataLoader):
-        raise TypeError("X is a DataLoader, which makes batches of its own; pass X.dataset.")
-    if isinstance(X, Bunch) and "data" in X:
-        raise TypeError("X is a Bunch; pass its parts: fit(bunch.data, bunch.target).")
-    if isinstance(X, dict) and not hasattr(X, "shape"):  # A sparse matrix may be a dict.
-        raise TypeError(
-            "X is a dict; stack its features into an array: np.stack(list(X.values()), axis=-1)."
-        )
-    if isinstance(X, IterableDataset):
-        raise TypeError(f"X is an IterableDataset ({name}), which has no order; pass list(X).")
-    if name == "RecordBatchReader":
-        raise TypeError(f"X is a {name}, which can be read only once; pass X.read_all().")
-    if isinstance(X, Iterator):
-        raise TypeError(f"X is a {name}, which can be read only once; pass list(X).")
-    if isinstance(X, deque | Set):
-        raise TypeError(f"X is a {name}; pass list(X), a list of arrays.")
-    if name == "LazyFrame" or library_of(X) == "duckdb":
-        collect = "X.pl()" if library_of(X) == "duckdb" else "X.collect()"
-        raise TypeError(f"X is a {name}, which has not been computed yet; pass {collect}.")
-    if name == "PackedSequence":
-        raise TypeError(
-            "X is a PackedSequence; pass a list of arrays: [x.numpy() for x in "
-            "torch.nn.utils.rnn.unpack_sequence(X)]."
-        )
-    if name == "TensorDataset":
-        raise TypeError("X is a TensorDataset; pass its tensors: fit(dataset.tensors[0], y).")
-
-
 def as_numpy(x):
     """Return a tensor as an array, of float32 if NumPy lacks its dtype; anything else as it is."""
     if not isinstance(x, torch.Tensor):
         return x
     x = x.detach().cpu()
     return (x.float() if x.dtype.is_floating_point and x.dtype not in NUMPY_FLOATS else x).numpy()
-
-
-@contextmanager
-def errors_name_argument(argument):
-    """Turn every error about `argument` into a ValueError or TypeError that names it.
-
-    The messages of scikit-learn and NumPy do not always say which argument is wrong.
-    """
-    try:
-        yield
-    except (MemoryError, LostProcessError):
-        raise
-    except Exception as error:
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        if type(error) is kind and re.search(rf"\b{argument}\b", str(error)):
-            raise
-        raise kind(f"{argument}: {error}") from error
-
-
-@contextmanager
-def errors_name_validation_data():
-    """Turn the names of training data in errors into those of validation data: X into X_val."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        message = re.sub(r"\b(X|y|sample_weight)\b", r"\1_val", str(error))
-        raise type(error)(message) from error
-
-
-def reject_masked(values):
-    """Raise an error for a masked array: NumPy would use the values under the mask."""
-    if np.ma.is_masked(values):
-        raise ValueError(
-            "masked arrays are not supported; fill the masked values first, in X with NaN: "
-            "X.filled(np.nan)."
-        )
 
 
 def _is_2d(X):

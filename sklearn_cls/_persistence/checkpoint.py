@@ -147,11 +147,6 @@ class Checkpoint(PassiveCallback):
         """Write the file."""
         start = time.monotonic()
         net_state = training_state(net)
-        net_state["random_states"] = [
-            state
-            for states in self.processes.gather(net_state["random_states"])
-            for state in states
-        ]
         net_state["history"] = [storable_items(epoch) for epoch in net_state["history"]]
         state = {
             "fingerprint": self.fingerprint,

@@ -42,9 +42,8 @@ def digests(data):
             for number, _, positions, _ in sequences.reader.by_partition(indices)
         }
     known = {number: sha256(numbers(sequences, part)) for number, part in parts.items()}
-    known = {k: v for part in sequences.processes.gather(known) for k, v in part.items()}
     shape = np.array([sequences.n_features, *data.lengths])
-    return [shape, np.array([known[number] for number in sorted(known)])]
+    return [shape, np.array(list(sequences.processes.merge(known).values()))]
 
 
 def numbers(sequences, indices):

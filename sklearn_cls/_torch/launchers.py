@@ -6,7 +6,13 @@ import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")
 N_SLOTS = ContextVar("sklearn_cls_n_slots", default=1)  # of the worker that a fit occupies
+
+
+def is_launched():
+    """Return whether a launcher such as torchrun has started this process."""
+    return all(name in os.environ for name in VARIABLES)
 
 
 def gpu_index():

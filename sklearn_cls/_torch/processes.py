@@ -35,6 +35,11 @@ class Processes:
         """Return the values of all processes, in the order of their ranks."""
         return [value]
 
+    def merge(self, values):
+        """Return the union of the dicts of all processes, sorted by their keys."""
+        merged = {key: value for part in self.gather(values) for key, value in part.items()}
+        return {key: merged[key] for key in sorted(merged)}
+
     def broadcast(self, value):
         """Return the value of the process with rank 0."""
         return value

@@ -6,29 +6,23 @@ has a name of its own under which its addresses are stored.
 """
 
 import hashlib
-import os
 import time
 import uuid
 from datetime import timedelta
 from functools import cache
 
 import torch.distributed as dist
-from torch.distributed.rendezvous import rendezvous
 
 from sklearn_cls._torch.processes import LostProcessError
 
 POLL_INTERVAL = 0.02  # seconds
-VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")
-
-
-def is_launched():
-    """Return whether a launcher such as torchrun has started this process."""
-    return all(name in os.environ for name in VARIABLES)
 
 
 @cache
 def launcher_store():
     """Return the store of the launcher, the rank of this process, and the number of processes."""
+    from torch.distributed.rendezvous import rendezvous  # slow to import
+
     return next(rendezvous("env://"))
 
 

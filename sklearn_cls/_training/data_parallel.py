@@ -10,8 +10,9 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from sklearn_cls._torch.launchers import is_launched
 from sklearn_cls._torch.processes import ONE_PROCESS, LostProcessError, ProcessGroup
-from sklearn_cls._torch.rendezvous import is_launched, store_of_new_group
+from sklearn_cls._torch.rendezvous import store_of_new_group
 
 TIMEOUT = 300.0  # seconds
 CURRENT = ContextVar("sklearn_cls_processes", default=ONE_PROCESS)

@@ -37,6 +37,11 @@ class GradientSum:
         for norm in self.norms:
             del norm.sum_over_processes
 
+    @property
+    def requests(self):
+        """Whether this process was asked to stop by a callback, and by Ctrl-C."""
+        return self.net.stop_requested, self.processes.stop_requested
+
     def sum_of_norm(self, sums):
         """Return the sum of a vector of batch norm over all processes; it is differentiable."""
         return SumOverProcesses.apply(sums, self)
@@ -63,8 +68,7 @@ class GradientSum:
         self.n_sums = 0
         gradients = self.gradients(is_out_of_memory)
         flat = [gradient.flatten() for gradient in gradients]
-        requests = self.net.stop_requested, self.processes.stop_requested
-        flags = torch.tensor([is_out_of_memory, *requests], dtype=torch.float32)
+        flags = torch.tensor([is_out_of_memory, *self.requests], dtype=torch.float32)
         total = self.processes.sum_(torch.cat([*flat, flags.to(flat[0].device)]))
         sizes = [len(part) for part in flat]
         *flat, flags = total.split([*sizes, len(flags)])
@@ -99,8 +103,7 @@ class GradientSum:
         net = self.net
         if self.processes.size == 1:
             return losses, sizes, n_correct
-        requests = net.stop_requested, self.processes.stop_requested
-        values = torch.tensor([*losses, *sizes, n_correct, *requests], dtype=torch.float64)
+        values = torch.tensor([*losses, *sizes, n_correct, *self.requests], dtype=torch.float64)
         *values, n_correct, is_stopped, is_interrupted = self.processes.sum_(values).tolist()
         net.n_micro_batches = max(self.processes.gather(net.n_micro_batches))
         raise_requests(is_stopped, is_interrupted)
@@ -110,8 +113,7 @@ class GradientSum:
     def raise_requests(self):
         """Raise what was asked for in some process since the last sum."""
         if self.processes.size > 1:
-            requests = [self.net.stop_requested, self.processes.stop_requested]
-            raise_requests(*self.processes.sum_(torch.tensor(requests, dtype=torch.float32)))
+            raise_requests(*self.processes.sum_(torch.tensor(self.requests, dtype=torch.float32)))
 
 
 def raise_requests(is_stopped, is_interrupted):

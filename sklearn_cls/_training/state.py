@@ -18,12 +18,15 @@ TRAINING = ("train_batches_", "graphed_forward_backward_", "gradient_sum_")
 
 
 def training_state(net):
-    """Return everything that the next update of `net` depends on, except its callbacks."""
+    """Return everything that the next update of `net` depends on, except its callbacks.
+
+    In a fit in several processes, all of them must call this.
+    """
     return {
         "module": net.module_.state_dict(),
         "optimizer": net.optimizer_.state_dict(),
         "schedule": net.schedule_.state_dict(),
-        "random_states": [random_states(net)],  # of each process
+        "random_states": net.processes.gather(random_states(net)),
         "batch_size": net.batch_size,
         "n_micro_batches": net.n_micro_batches,
         "n_epochs_trained": net.n_epochs_trained,

@@ -1,13 +1,8 @@
-"""Dask collections of sequences: which objects they are, and their partitions."""
+"""The partitions of Dask collections of sequences."""
 
 import numpy as np
 
-from sklearn_cls._data.dask_collections import is_dask, is_delayed_list
-
-
-def is_array(X):
-    """Return whether X is an array of dask."""
-    return is_dask(X) and hasattr(X, "chunks")
+from sklearn_cls._data.dask_collections import is_array, is_delayed_list
 
 
 def delayed_partitions(X):
