@@ -91,6 +91,12 @@ bench: .venv/ready-bench
 	$(RUN) benchmarks/bench_speed.py --out benchmarks/speed.csv
 	$(RUN) benchmarks/bench_growth.py --out benchmarks/growth.csv
 	$(RUN) benchmarks/bench_from_long.py --out benchmarks/from_long.csv
+	$(RUN) benchmarks/bench_data_parallel.py --out benchmarks/data_parallel.csv
+	$(RUN) benchmarks/bench_sums.py --out benchmarks/sums.csv
+	$(RUN) benchmarks/bench_equality.py --out benchmarks/equality.csv
+	$(RUN) benchmarks/bench_dask.py --out benchmarks/dask.csv
+	$(RUN) benchmarks/cluster_model.py --out-efficiency benchmarks/cluster_efficiency.csv \
+		--out-hours benchmarks/cluster_hours.csv --out-losses benchmarks/cluster_losses.csv
 # These skip the runs that their output files already contain.
 	rm -f benchmarks/clock.csv benchmarks/codes.csv benchmarks/large_batches.csv \
 		benchmarks/accuracy.csv

@@ -48,9 +48,9 @@ def main():
     rows = [
         {
             "where": name,
-            "seconds": times[name],
-            "sequences_per_s": args.n / times[name],
-            "ratio": times.get(("one process", name), 1.0),
+            "seconds": round(times[name], 1),
+            "sequences_per_s": round(args.n / times[name]),
+            "ratio": round(times.get(("one process", name), 1.0), 2),
         }
         for name in functions
     ]

@@ -7,17 +7,12 @@ process adds up with the others; the communication is the time in these sums, wh
 for the slowest process, divided by the time of the fit.
 """
 
-import json
-import os
-import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
-from harness import begin, noise, parser, report
+from harness import begin, noise, parser, report, run_in_processes, write_measured
 
 FITS = {  # shape of X, parameters
     "wide": ((2000, 200, 8), {"d_model": 128, "depth": 4, "batch_size": 128}),
@@ -42,28 +37,21 @@ def main():
             for n in args.processes:
                 runs[n].append(start(name, n))
         for n, measured in runs.items():
-            medians = {k: float(np.median([run[k] for run in measured])) for k in measured[0]}
+            medians = {k: np.median([run[k] for run in measured]) for k in measured[0]}
             alone = np.median([run["cpu_ms"] for run in runs[args.processes[0]]])
-            rows.append(
-                {"fit": name, "processes": n, **medians, "ratio": alone / medians["cpu_ms"]}
-            )
+            medians["ratio"] = alone / medians["cpu_ms"]
+            medians = {k: float(f"{value:.3g}") for k, value in medians.items()}
+            rows.append({"fit": name, "processes": n, **medians})
     report(rows, args.out)
 
 
 def start(name, n_processes):
     """Return the medians over the processes of a fit."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable, "-m", "torch.distributed.run", "--standalone",
-            f"--nproc-per-node={n_processes}", __file__, "--worker", name, folder,
-        ]  # fmt: skip
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        subprocess.run(command, check=True, capture_output=True, env=environment)
-        measured = [json.loads(path.read_text()) for path in Path(folder).iterdir()]
+    measured = run_in_processes(__file__, n_processes, name)
     return {k: float(np.median([each[k] for each in measured])) for k in measured[0]}
 
 
-def measure(name, folder):
+def measure(folder, name):
     """Fit as one of several processes, and write what was measured to a file."""
     import sklearn_cls
     from sklearn_cls._torch.processes import ProcessGroup
@@ -103,7 +91,7 @@ def measure(name, folder):
         "mb": n_bytes / n_updates / 1e6,
         "communication": seconds / wall,
     }
-    Path(folder, os.environ["RANK"]).write_text(json.dumps(measured))
+    write_measured(measured, folder)
 
 
 if __name__ == "__main__":

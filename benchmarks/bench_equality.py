@@ -5,15 +5,10 @@ mean over seeds with the defaults, on other sequences than those of training, an
 standard deviation. The sequences are sums of a wave of one of four frequencies and noise.
 """
 
-import json
-import os
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 import numpy as np
-from harness import begin, parser, report
+from harness import begin, parser, report, run_in_processes, write_measured
 
 import sklearn_cls
 
@@ -31,14 +26,13 @@ def main():
     options.add_argument("--seeds", type=int, default=5)
     if len(sys.argv) > 1 and sys.argv[1] == "--worker":
         with sklearn_cls.data_parallel(60):
-            results = all_fits(int(sys.argv[2]), lambda clf, X, y: clf.fit(X, y))
-        if os.environ["RANK"] == "0":
-            Path(sys.argv[3]).write_text(json.dumps(results))
+            results = all_fits(int(sys.argv[3]), lambda clf, X, y: clf.fit(X, y))
+        write_measured(results, sys.argv[2])
         return
     args = begin(options, "dask", "distributed")
     by_engine = {
         "one process": all_fits(args.seeds, lambda clf, X, y: clf.fit(X, y)),
-        "torchrun": under_torchrun(args.seeds),
+        "torchrun": run_in_processes(__file__, 2, args.seeds)[0],
         "Dask": on_dask(args.seeds),
     }
     expected = by_engine["one process"]
@@ -48,9 +42,10 @@ def main():
             row = {"engine": engine, "lengths": data}
             for name in EXACT:
                 losses = np.subtract(results[f"{data} {name}"], expected[f"{data} {name}"])
-                row[f"loss_{name}"] = np.abs(losses).max()
+                row[f"loss_{name}"] = float(f"{np.abs(losses).max():.1g}")
             accuracies = results[f"{data} accuracies"]
-            row |= {"accuracy": np.mean(accuracies), "deviation": np.std(accuracies)}
+            mean, deviation = np.mean(accuracies), np.std(accuracies)
+            row |= {"accuracy": round(mean, 4), "deviation": round(deviation, 4)}
             rows.append(row)
     report(rows, args.out)
 
@@ -83,18 +78,6 @@ def all_fits(n_seeds, fit):
             for seed in range(n_seeds)
         ]
     return results
-
-
-def under_torchrun(n_seeds):
-    """Return what two processes of torchrun compute."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "results.json"
-        command = [
-            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-            __file__, "--worker", str(n_seeds), str(path),
-        ]  # fmt: skip
-        subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        return json.loads(path.read_text())
 
 
 def on_dask(n_seeds):

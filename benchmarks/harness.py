@@ -2,8 +2,13 @@
 
 import argparse
 import itertools
+import json
+import os
 import platform
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -77,6 +82,27 @@ def time_interleaved(functions, rounds, warm_up=1):
         ratios = (x / y for x, y in zip(seconds[a], seconds[b], strict=True))
         medians[a, b] = statistics.median(ratios)
     return medians
+
+
+def run_in_processes(script, n_processes, *arguments):
+    """Run a script by torchrun, with one thread per process; return what each process has measured.
+
+    The processes get the option `--worker`, the path of a folder and the `arguments`, and call
+    `write_measured` with the folder.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            sys.executable, "-m", "torch.distributed.run", "--standalone",
+            f"--nproc-per-node={n_processes}", script, "--worker", folder, *map(str, arguments),
+        ]  # fmt: skip
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        subprocess.run(command, check=True, capture_output=True, env=environment)
+        return [json.loads(path.read_text()) for path in sorted(Path(folder).iterdir())]
+
+
+def write_measured(measured, folder):
+    """Write what this process of torchrun has measured."""
+    Path(folder, os.environ["RANK"]).write_text(json.dumps(measured))
 
 
 def report(rows, path):

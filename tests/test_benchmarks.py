@@ -13,6 +13,7 @@ bench_from_long = benchmark("bench_from_long")
 bench_growth = benchmark("bench_growth")
 bench_large_batches = benchmark("bench_large_batches")
 bench_speed = benchmark("bench_speed")
+cluster_model = benchmark("cluster_model")
 
 
 @pytest.fixture
@@ -254,3 +255,24 @@ def test_damping_slows_pendulums_down(bench_clock):
     angles = bench_clock.pendulum_angles(damping, np.random.default_rng(0))
     speed = np.abs(np.diff(angles[-50:], axis=0)).mean(0)
     assert speed[100:].mean() < speed[:100].mean() / 2
+
+
+def test_the_model_of_clusters_is_exact_where_the_result_is_known(cluster_model, monkeypatch):
+    ring = cluster_model.LINKS["10 Gbit/s Ethernet"]
+    monkeypatch.setitem(cluster_model.LINKS, "ring", (8e6, 0.0, ring[2]))
+    # Two workers exchange each of 4 MB once, in half a second.
+    assert cluster_model.seconds_of_sums(1, 2, "ring") == pytest.approx(0.5)
+    assert cluster_model.seconds_of_sums(1, 2, "ring", n_bytes=2) == pytest.approx(0.25)
+    assert cluster_model.seconds_of_sums(1, 2, "ring", hidden=0.4) == pytest.approx(0.1)
+    monkeypatch.setitem(cluster_model.LINKS, "ring", (np.inf, 0.5, ring[2]))
+    # Each of 8 workers has 7 neighbors after it, twice; 4 sums of batch norm have 3 steps, twice.
+    assert cluster_model.seconds_of_sums(1, 8, "ring") == pytest.approx(0.5 * (2 * 7 + 4 * 2 * 3))
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr(cluster_model, "LOSSES_PER_HOUR", 1e-9)
+    writes = cluster_model.HOURS * cluster_model.WRITE / 3600
+    assert cluster_model.simulated_hours(60, rng) == pytest.approx(cluster_model.HOURS + writes)
+    monkeypatch.setattr(cluster_model, "LOSSES_PER_HOUR", 1.0)
+    hours = [np.mean([cluster_model.simulated_hours(i, rng) for _ in range(300)]) for i in (5, 60)]
+    assert 1.05 < hours[0] / cluster_model.HOURS < 1.1
+    # A period without a loss takes about exp(1) - 1 of its length on average.
+    assert hours[1] / cluster_model.HOURS == pytest.approx(np.e - 1, rel=0.1)
