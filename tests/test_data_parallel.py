@@ -11,7 +11,7 @@ from tests.helpers import small
 from tests.in_processes import FITS, result_of, run, unequal
 
 
-@pytest.mark.parametrize("n_processes", [pytest.param(2, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize("n_processes", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_fit_in_several_processes_has_the_losses_of_one_in_a_single_process(
     n_processes, tmp_path
 ):
@@ -23,6 +23,7 @@ def test_a_fit_in_several_processes_has_the_losses_of_one_in_a_single_process(
             np.testing.assert_allclose(first[name][key], expected[key], atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_fit_with_random_numbers_is_repeatable_and_as_accurate(tmp_path):
     results = run("fit_with_defaults", tmp_path)
     assert results[0] == results[1]
@@ -45,6 +46,7 @@ def test_processes_stop_diverge_and_run_out_of_memory_together(tmp_path):
     assert "d_model is different in the processes" in first["different"]
 
 
+@pytest.mark.slow
 def test_an_error_in_one_process_ends_the_others_at_once(tmp_path):
     (first, seconds), (second, _) = run("fail_in_one", tmp_path).values()
     assert second == "ZeroDivisionError()"
@@ -72,6 +74,7 @@ def test_a_fit_that_is_killed_resumes_with_the_same_weights(tmp_path):
     assert not os.path.exists(tmp_path / "checkpoint")
 
 
+@pytest.mark.slow
 def test_processes_that_do_not_know_each_other_are_warned(tmp_path):
     for (warning,) in run("fit_without_context", tmp_path).values():
         assert "one of 2 processes, each of which trains a model of its own" in warning

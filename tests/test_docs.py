@@ -190,6 +190,22 @@ def test_the_measured_growth_is_at_most_that_which_the_page_states():
     assert exponents.max(axis=None) <= 1.2
 
 
+def test_the_page_on_clusters_says_what_its_tables_do():
+    page = " ".join((DOCS / "cluster.rst").read_text().split())
+    hours = table("cluster_hours.csv", "parameters").filter(like=" workers").loc["0.1 million"]
+    assert "up to 128 CPU cores on Ethernet: more make a fit slower" in page
+    assert hours.iloc[0].idxmin() == "128 workers"
+    sums = table("sums.csv", ["network", "values", "dtype"])["median_ms"].loc[:, 30_000_000]
+    assert "longer than in float32 unless the network is slower than 10 Gbit/s" in page
+    assert sums["loopback", "bfloat16"] > sums["loopback", "float32"]
+    assert sums["10 Gbit/s", "bfloat16"] > sums["10 Gbit/s", "float32"]
+    assert sums["1 Gbit/s", "bfloat16"] < sums["1 Gbit/s", "float32"]
+    equality = pd.read_csv(DOCS / "equality.csv")
+    assert "agree with those of one process to 1e-7 (``embedding=\"linear\"``) or 5e-6" in page
+    assert equality["loss_linear"].max() <= 1e-7
+    assert equality["loss_conv"].max() <= 5e-6
+
+
 def test_each_parameter_is_justified():
     page = (DOCS / "defaults.rst").read_text()
     section = page.partition("Why each parameter exists")[2].partition("\n---")[2]
