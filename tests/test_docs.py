@@ -201,7 +201,7 @@ def test_the_page_on_clusters_says_what_its_tables_do():
     assert sums["10 Gbit/s", "bfloat16"] > sums["10 Gbit/s", "float32"]
     assert sums["1 Gbit/s", "bfloat16"] < sums["1 Gbit/s", "float32"]
     equality = pd.read_csv(DOCS / "equality.csv")
-    assert "agree with those of one process to 1e-7 (``embedding=\"linear\"``) or 5e-6" in page
+    assert 'agree with those of one process to 1e-7 (``embedding="linear"``) or 5e-6' in page
     assert equality["loss_linear"].max() <= 1e-7
     assert equality["loss_conv"].max() <= 5e-6
 
