@@ -19,6 +19,7 @@ from skorch.callbacks import EarlyStopping
 from sklearn_cls._persistence import checkpoint
 from sklearn_cls._persistence.checkpoint_file import CheckpointFile
 from sklearn_cls._persistence.files import write_atomically
+from sklearn_cls._torch.threads import CALLER
 from tests.helpers import Hook, read_checkpoint, small
 
 N_EPOCHS = 4
@@ -401,7 +402,8 @@ def settings():
     """Return what an interrupt must not leave changed."""
     return (
         [signal.getsignal(number) for number in signal.valid_signals()],
-        torch.get_num_threads(), torch.is_grad_enabled(), torch.get_default_dtype(),
+        torch.get_num_threads(), CALLER.n_threads,
+        torch.is_grad_enabled(), torch.get_default_dtype(),
         list(warnings.filters), threading.active_count(), len(os.listdir("/proc/self/fd")),
     )  # fmt: skip
 

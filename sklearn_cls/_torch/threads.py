@@ -6,6 +6,7 @@ thread costs more than it saves. Prediction computes batches in parallel, with o
 
 import os
 import threading
+import weakref
 from contextlib import contextmanager, nullcontext
 from queue import SimpleQueue
 
@@ -30,10 +31,27 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=IN_FORK.set)
 
 
-class Caller(threading.local):
-    """The number of torch threads that the caller of the library has set."""
+class NumThreads:
+    """A number of threads to which there can be a weak reference."""
 
-    n_threads = None
+    def __init__(self, value):
+        self.value = value
+
+
+class Caller(threading.local):
+    """The number of torch threads that the caller of the library has set.
+
+    It is a weak reference to a variable of `one_thread`. If Ctrl-C arrives while the number is
+    restored, the variable is gone, and so is the number.
+    """
+
+    reference = None
+
+    @property
+    def n_threads(self):
+        """The number, or None outside of `one_thread`."""
+        number = None if self.reference is None else self.reference()
+        return None if number is None else number.value
 
 
 CALLER = Caller()
@@ -65,13 +83,13 @@ def resolve_n_threads(n_jobs, n_useful):
 @contextmanager
 def one_thread():
     """Run torch's operations on one thread, and remember how many threads the caller has set."""
-    before = CALLER.n_threads
-    CALLER.n_threads = torch.get_num_threads()
+    before, n_threads = CALLER.reference, NumThreads(torch.get_num_threads())
     try:
+        CALLER.reference = weakref.ref(n_threads)
         with thread_local_num_threads(1):
             yield
     finally:
-        CALLER.n_threads = before
+        CALLER.reference = before
 
 
 @contextmanager
