@@ -552,7 +552,10 @@ class CLSTransformerClassifier(
             )  # fmt: skip
             net.train(data, self.n_jobs)
             self._fitted = finished_model(net, classes, features, keep_optimizer=True)
-        if net.is_interrupted:
+            is_interrupted = net.is_interrupted
+            # The last reference to tensors must not be that of a daemon thread while Python exits.
+            del net, previous, warm_start_net, data
+        if is_interrupted:
             # The epoch is finished and the estimator fitted, but Ctrl-C must end the caller's loop.
             raise KeyboardInterrupt
         return self
