@@ -265,7 +265,7 @@ def test_a_scikit_learn_progress_bar_shows_a_fit(add, data, capfd, monkeypatch):
 
 
 @needs_sklearn_callbacks
-@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_progress_bar_of_a_search_shows_the_epochs_of_every_fit(n_jobs, data, capfd, monkeypatch):
     from sklearn.callback import ProgressBar
 

@@ -159,7 +159,7 @@ def write_checkpoints_often():
     checkpoint_module.INTERVAL, checkpoint_module.SHARE = 0.0, np.inf
 
 
-@pytest.mark.parametrize(("rank", "epoch"), [(0, 3), (1, 6)])
+@pytest.mark.parametrize(("rank", "epoch"), [(0, 3), pytest.param(1, 6, marks=pytest.mark.slow)])
 def test_a_fit_that_loses_a_worker_restarts_itself_with_the_same_result(
     rank, epoch, client, tmp_path
 ):
@@ -182,6 +182,7 @@ def test_without_a_checkpoint_a_lost_worker_is_an_error_at_once(client, tmp_path
     assert not hasattr(clf, "classes_")
 
 
+@pytest.mark.slow
 def test_a_worker_that_does_not_answer_is_an_error_within_the_timeout(client, tmp_path):
     path = tmp_path / "stopped"
     clf = small(callbacks=[Kill(1, 2, str(path), signal.SIGSTOP)])

@@ -54,6 +54,7 @@ def test_an_error_in_one_process_ends_the_others_at_once(tmp_path):
     assert seconds < 15
 
 
+@pytest.mark.slow
 def test_a_process_that_does_not_answer_is_noticed_within_the_timeout(tmp_path):
     results = run("stop_answering", tmp_path, may_fail=True, timeout=60)
     error, seconds = results[0]

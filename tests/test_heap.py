@@ -41,6 +41,7 @@ def measured(**variables):
     return map(int, result.stdout.split())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "confstr") or sys.platform != "linux", reason="needs glibc")
 def test_predictions_in_a_dask_worker_do_not_get_new_memory_for_every_tensor():
     expected, _ = measured()

@@ -186,7 +186,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_DATA an
     [
         pytest.param((2**20, 2**10, 2**8), marks=pytest.mark.slow, id="many sequences"),
         pytest.param((2**10, 2**20, 2**8), marks=pytest.mark.slow, id="long sequences"),
-        pytest.param((2, 2**31, 2**6), id="two sequences"),
+        pytest.param((2, 2**31, 2**6), marks=pytest.mark.slow, id="two sequences"),
         pytest.param((2, 2**37, 1), marks=pytest.mark.slow, id="two univariate sequences"),
     ],
 )

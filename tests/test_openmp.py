@@ -124,9 +124,9 @@ with thread_local_num_threads(4):
     ("variables", "n_threads"),
     [
         ({"OMP_DYNAMIC": "TRUE"}, 4),
-        ({"OMP_THREAD_LIMIT": "1"}, 1),
+        pytest.param({"OMP_THREAD_LIMIT": "1"}, 1, marks=pytest.mark.slow),
         ({"OMP_THREAD_LIMIT": "3"}, 3),
-        ({"OMP_MAX_ACTIVE_LEVELS": "0"}, 1),
+        pytest.param({"OMP_MAX_ACTIVE_LEVELS": "0"}, 1, marks=pytest.mark.slow),
     ],
     ids=str,
 )

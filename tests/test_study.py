@@ -328,6 +328,7 @@ def test_replicated_differences_are_not_biased_by_the_choice_of_the_worst_case(t
     assert ((table["low"] < 0) & (table["high"] > 0)).sum() >= 5  # of 7
 
 
+@pytest.mark.slow
 def test_a_true_difference_is_significant_and_inside_its_interval(tables):
     rng = np.random.default_rng(0)
     level = {f"real {i}": rng.uniform(0.6, 0.9) for i in range(12)}
@@ -402,6 +403,7 @@ def test_expectation_on_zeros_is_refuted_if_zeros_are_worse_in_another_case(case
     assert f"; {case[0]}, {case[1]} -" in row["evidence"]
 
 
+@pytest.mark.slow
 def test_equal_arms_do_not_differ_significantly(tables, expectations_of):
     assert tables.differences(runs_of(lambda *_: 0.8))["p (Holm)"].eq(1).all()
     verdicts = expectations_of(lambda *_: 0.8)["verdict"]
@@ -493,6 +495,7 @@ def test_report_of_a_single_setting_has_no_expectations(report, setting, tmp_pat
 # The documentation
 
 
+@pytest.mark.slow
 def test_tables_of_the_docs_equal_the_report_of_the_committed_rows(report, tmp_path):
     report.write_report(pd.read_csv(DOCS / "cls_value_runs.csv"), tmp_path)
     committed = {path.name: path.read_text() for path in (DOCS / "cls_value").iterdir()}
