@@ -612,7 +612,8 @@ def test_temporary_files_of_killed_fits_are_removed(data, path, monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("n_kills", [2, pytest.param(6, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("n_kills", [2, 6])
 def test_killed_fits_resume_and_end_with_the_weights_of_uninterrupted_ones(n_kills):
     script = [sys.executable, "-m", "tests.kill_fits", "--kills", str(n_kills), "--seed", "0"]
     root = Path(__file__).parent.parent

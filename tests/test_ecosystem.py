@@ -33,6 +33,7 @@ def test_embeddings_are_the_input_of_another_classifier(data):
     assert pipeline[:-1].transform(X_test).shape == (60, 16)
 
 
+@pytest.mark.slow
 def test_a_grid_search_over_strategy_and_depth_is_the_same_in_two_processes(data):
     grid = {"cls_strategy": ["learned", "random"], "depth": [1, 2]}
     clf = small(max_epochs=15, batch_size=8, lr=1e-2)

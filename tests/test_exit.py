@@ -48,6 +48,7 @@ def run(script):
     return result.stdout
 
 
+@pytest.mark.slow
 def test_a_function_that_is_called_at_exit_can_predict_and_fit():
     output = run("atexit.register(fit)\natexit.register(predict)")
     # From Python 3.12 on, no thread can be started at exit.
@@ -153,6 +154,7 @@ while not is_done.is_set():
     )
 
 
+@pytest.mark.slow
 def test_any_number_of_jobs_can_be_asked_for():
     assert (
         run("""

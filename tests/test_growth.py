@@ -111,6 +111,7 @@ def test_prediction_batches_have_few_steps_if_there_are_many_features(n_features
     assert n_values[0] > 0.9 * 2**13 * min(n_features, 512)
 
 
+@pytest.mark.slow
 def test_no_tensor_is_kept_per_batch(data):
     """Small tensors between large ones would fragment the memory."""
     n_tensors = {True: [], False: []}

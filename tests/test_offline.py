@@ -41,6 +41,7 @@ def run_without_sockets(code, folder):
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_fit_predict_save_and_load_open_no_socket(tmp_path):
     process = run_without_sockets(FIT_SAVE_AND_LOAD, tmp_path)
     assert (process.stdout, process.returncode) == ("done\n", 0), process.stderr

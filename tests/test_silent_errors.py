@@ -76,6 +76,7 @@ signed = st.tuples(st.sampled_from([-1, 1]), st.floats(-320, 307)).map(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=20)
 @example([1e-318, 1e300], [0.0, 0.0])
 @example([1e-318, 1e-5], [1e-300, -1e300])
