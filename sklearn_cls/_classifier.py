@@ -735,6 +735,74 @@ class CLSTransformerClassifier(
         with torch_settings():
             save_estimator(self, self._fitted_model(), path)
 
+    def export_onnx(self, path):
+        """Write the computation of `predict_proba` to an ONNX file, for use without this library.
+
+        ONNX Runtime and other runtimes compute it in any language, also in browsers. The file is
+        written atomically, as by `save`, and cannot be loaded by `load`.
+
+        Parameters
+        ----------
+        path : str, bytes or path-like
+            Path of the file, by convention with the extension ".onnx".
+
+        Raises
+        ------
+        ImportError
+            If onnx or onnxscript is not installed: ``pip install 'sklearn_cls[onnx]'``.
+        OSError
+            If the file cannot be written.
+        TypeError
+            If a class label or a category is neither text nor a number.
+        ValueError
+            If a feature is a clock, whose inputs are computed from dates.
+
+        See Also
+        --------
+        export_torch : Write the same computation for PyTorch.
+        save : Write a file that `load` reads.
+
+        Notes
+        -----
+        The graph has opset 18. It takes one input, `x`, float32 of shape (batch, steps, features),
+        with any batch size and number of steps. NaN is a missing value; steps at the end of a
+        sequence in which all features are NaN are padding. Values are standardized in the graph. A
+        code is its position in the list of its categories, from 1; 0 is a code that is not in
+        the list.
+
+        The outputs are `probabilities`, float32 (batch, n_classes); `label`, int64 (batch,), the
+        position of the most probable class; and `cls_embedding`, float32 (batch, d_model), as
+        returned by `transform`. Probabilities differ from those of `predict_proba` by rounding.
+
+        The metadata of the model are JSON texts: "classes", "feature_names", "vocabularies" (the
+        categories by the number of the feature), "max_steps" (with `positions="learned"`),
+        "opset" and "versions"; and "weights_sha256", a checksum of what the fit has learned.
+        """
+        from sklearn_cls._export.files import export_onnx
+
+        with torch_settings():
+            export_onnx(self, self._fitted_model(), path)
+
+    def export_torch(self, path):
+        """Write the computation of `predict_proba` to a file that `torch.export.load` reads.
+
+        Input, outputs, metadata and errors are those of `export_onnx`; onnx is not needed. The
+        metadata are extra files of the archive.
+
+        Parameters
+        ----------
+        path : str, bytes or path-like
+            Path of the file, by convention with the extension ".pt2".
+
+        See Also
+        --------
+        export_onnx : Write the same computation to an ONNX file.
+        """
+        from sklearn_cls._export.files import export_torch
+
+        with torch_settings():
+            export_torch(self, self._fitted_model(), path)
+
     @classmethod
     def load(cls, path, device="auto"):
         """Load an estimator that `save` has written.

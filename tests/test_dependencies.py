@@ -58,6 +58,7 @@ def test_package_imports_its_dependencies_and_nothing_undeclared():
     allowed = {MODULES.get(name, name) for name in minimum_versions("plot")}
     allowed |= {"awkward", "polars", "pyarrow"}  # imported if X is of these libraries
     allowed |= {"aeon", "dask", "distributed", "sktime"}  # imported by modules of these names
+    allowed |= {"onnx", "onnxscript"}  # imported by export_onnx
     assert required <= third_party <= allowed
 
 

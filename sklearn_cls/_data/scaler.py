@@ -66,11 +66,11 @@ class Scaler:
             mean, rest = self.mean * factor, self.mean_rest * factor
         constants = mean, rest, inverse, factor if (factor != 1).any() else None
         # They are computed now, because threads share the object.
-        object.__setattr__(self, "_constants", constants)
+        object.__setattr__(self, "constants", constants)
 
     def __call__(self, values):
         """Return standardized and clipped values (..., F), float32."""
-        mean, rest, inverse, factor = self._constants
+        mean, rest, inverse, factor = self.constants
         shape, values_rest = values.shape, None
         with np.errstate(all="ignore"):
             if is_wide(values.dtype):

@@ -202,7 +202,7 @@ class CLSEncoder(nn.Module):
 
     def prepend_token(self, z, key_mask):
         """Prepend the token, which has no position and is never masked, to z (B, N - 1, D)."""
-        z = torch.cat([self.token(len(z)).to(z.dtype), z], 1)
+        z = torch.cat([self.token(z.shape[0]).to(z.dtype), z], 1)
         key_mask = None if key_mask is None else F.pad(key_mask, (1, 0), value=True)
         return z, key_mask, self.rotary(z, first=0)
 

@@ -1,0 +1,1 @@
+"""Export of fitted models to ONNX and to `torch.export`, for use without this library."""
