@@ -1,4 +1,4 @@
-"""Efficiency and hours of fits on large clusters, and the cost of lost workers.
+"""Efficiency and duration of fits on large clusters, and the cost of lost workers.
 
 An update of N processes takes C + G + B seconds:
 

@@ -553,7 +553,7 @@ class CLSTransformerClassifier(
             net.train(data, self.n_jobs)
             self._fitted = finished_model(net, classes, features, keep_optimizer=True)
             is_interrupted = net.is_interrupted
-            # The last reference to tensors must not be that of a daemon thread while Python exits.
+            # Freeing tensors after this block, in a daemon thread while Python exits, would abort.
             del net, previous, warm_start_net, data
         if is_interrupted:
             # The epoch is finished and the estimator fitted, but Ctrl-C must end the caller's loop.

@@ -253,7 +253,7 @@ def test_lazy_predictions_can_be_arguments_of_a_fit(clf):
         small(max_epochs=1).fit(X, y, sample_weight=weights)
         results.append(small(max_epochs=1).fit(clf.transform(dX), y).n_features_in_)
 
-    # The threads in which Dask computes the predictions once waited for a lock of the fit.
+    # Dask computes the predictions in other threads, which must not wait for a lock of the fit.
     thread = threading.Thread(target=fit, daemon=True)
     thread.start()
     thread.join(timeout=60)

@@ -165,7 +165,7 @@ def test_longer_sequences_than_learned_positions_are_an_error(tmp_path, data):
         session.run(None, {"x": np.zeros((1, 21, 2), dtype=np.float32)})
 
 
-def test_export_needs_onnx(monkeypatch, tmp_path, fitted):
+def test_the_error_without_onnx_says_what_to_install(monkeypatch, tmp_path, fitted):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(ImportError, match=r"pip install 'sklearn_cls\[onnx\]'"):
         fitted.export_onnx(tmp_path / "model.onnx")

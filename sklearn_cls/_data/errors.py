@@ -50,7 +50,7 @@ def errors_name_partition(number):
 
 
 def errors_name_batch(first, n):
-    """Add to errors which sequences of X the batch has, as they number them from its first one."""
+    """Add to errors which sequences of X are in the batch, whose first one they call X[0]."""
     if first == 0:
         return nullcontext()
     return errors_name_part(f"X[{first}:{first + n}], whose sequences are counted from {first}")

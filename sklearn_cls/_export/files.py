@@ -1,17 +1,15 @@
 """Files of exported models: ONNX, and `.pt2` of `torch.export`."""
 
-import hashlib
 import io
 import json
 import logging
 import platform
 import warnings
 from contextlib import contextmanager
-from dataclasses import astuple
 
-import numpy as np
 import torch
 
+from sklearn_cls._data.columns import CODE
 from sklearn_cls._data.warning_filters import FILTERS_LOCK
 from sklearn_cls._export.graph import (
     OUTPUTS,
@@ -20,6 +18,7 @@ from sklearn_cls._export.graph import (
     exported_program,
 )
 from sklearn_cls._persistence.files import check_path, write_atomically
+from sklearn_cls._persistence.fingerprint import learned_arrays, sha256
 from sklearn_cls._persistence.json_values import is_json
 from sklearn_cls._version import __version__
 
@@ -114,26 +113,16 @@ def described(estimator, model):
     return {
         "estimator": type(estimator).__name__,
         **texts,
-        "weights_sha256": weights_sha256(model),
+        "weights_sha256": sha256(learned_arrays(model.net)),
     }
 
 
 def vocabularies(features):
-    """Return the categories of the features that are codes, by the number of the feature."""
-    codes = [j for j, kind in enumerate(features.kinds or ()) if kind == "code"]
+    """Return a dict from the numbers of the features that are codes to their categories."""
+    codes = [j for j, kind in enumerate(features.kinds or ()) if kind == CODE]
     categories = [vocabulary.categories.tolist() for vocabulary in features.vocabularies]
     if not is_json(categories):
         raise TypeError(
             "The categories of the codes cannot be written as JSON; use text or numbers."
         )
     return dict(zip(codes, categories, strict=True))
-
-
-def weights_sha256(model):
-    """Return the SHA-256 digest of the weights and of the statistics of X, in hexadecimal."""
-    digest = hashlib.sha256()
-    for value in model.module.state_dict().values():
-        digest.update(np.ascontiguousarray(value.cpu().numpy()))
-    for value in astuple(model.net.scaler):
-        digest.update(np.ascontiguousarray(value))
-    return digest.hexdigest()

@@ -231,8 +231,7 @@ class PatchBatchNorm(nn.BatchNorm1d):
             self.momentum = max(0.1, 1 / self.n_batches)
             if self.sum_over_processes is not None:
                 return self.synchronized(x, is_padding)
-        # On a GPU, a result whose shape depends on the data would have to be waited for. A graph
-        # cannot have one.
+        # A result whose shape depends on the data cannot be exported, and synchronizes a GPU.
         if is_padding is not None and (torch.compiler.is_exporting() or (x.is_cuda and len(x) > 1)):
             return self.masked(x, is_padding)
         patches = x.flatten(0, 1) if is_padding is None else x[~is_padding]  # (patches, D)

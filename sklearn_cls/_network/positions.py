@@ -31,7 +31,7 @@ def add_positions(tokens, table, positions):
     cannot be extended.
     """
     n_tokens, d_model = tokens.shape[1:]
-    # An exported graph takes any number of tokens.
+    # The shape of the table would limit the number of tokens of an exported graph.
     if positions == "sinusoidal" and (torch.compiler.is_exporting() or n_tokens > len(table)):
         table = sinusoidal_table(n_tokens, d_model, tokens.device)
     return tokens + table[:n_tokens]

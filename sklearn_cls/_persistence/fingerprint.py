@@ -17,7 +17,7 @@ def fit_fingerprint(estimator, data, valid, groups, classes, vocabularies, devic
     described = {k: describe(v) for k, v in params.items() if k not in IGNORED_PARAMS}
     # The sequences hold numbers of categories, which other categories may have, too.
     categories = [np.array(repr(v.categories.tolist())) for v in vocabularies]
-    weights = [] if warm_start_net is None else initial_state(warm_start_net)
+    weights = [] if warm_start_net is None else learned_arrays(warm_start_net)
     return {
         **described,
         "device": device.split(":")[0],
@@ -55,8 +55,8 @@ def numbers(sequences, indices):
             yield rest
 
 
-def initial_state(net):
-    """Return the arrays from which a warm start begins: the weights and the statistics of X."""
+def learned_arrays(net):
+    """Return what a net has learned, as arrays: the weights and the statistics of X."""
     weights = net.module_.state_dict().values()
     return [*(value.cpu().numpy() for value in weights), *astuple(net.scaler)]
 

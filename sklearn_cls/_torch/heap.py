@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt, see malloc.h
-# What glibc uses in a process without the variable, after it has freed large blocks.
+# The thresholds to which glibc adapts if the variable is not set and large blocks are freed.
 KEPT_BYTES = {M_MMAP_THRESHOLD: 2**25, M_TRIM_THRESHOLD: 2**26}
 DEFAULT_MMAP_THRESHOLD = 2**17
 
@@ -27,7 +27,7 @@ class Calls:
 
 CALLS = Calls()
 if hasattr(os, "register_at_fork"):
-    # In a forked child, none of the threads runs that another call belongs to.
+    # A forked child has only the thread that forked, so the calls of other threads do not count.
     os.register_at_fork(after_in_child=CALLS.__init__)
 
 

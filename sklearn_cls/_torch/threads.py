@@ -32,7 +32,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class NumThreads:
-    """A number of threads to which there can be a weak reference."""
+    """A number of threads that, unlike an int, can be referenced weakly."""
 
     def __init__(self, value):
         self.value = value
