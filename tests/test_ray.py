@@ -1,6 +1,6 @@
 """Searches and fits on Ray, in real processes."""
 
-import os
+import signal
 
 import joblib
 import numpy as np
@@ -19,13 +19,17 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def cluster():
-    # On a busy machine, the workers take longer to start than Ray allows by default.
-    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = "300"
-    os.environ["RAY_AUTH_MODE"] = "disabled"
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
-    yield
-    ray.shutdown()
-    del os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"], os.environ["RAY_AUTH_MODE"]
+    # Ray replaces these handlers and never restores them.
+    handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    with pytest.MonkeyPatch.context() as patch:
+        # On a busy machine, the workers take longer to start than Ray allows by default.
+        patch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300")
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
+        yield
+        ray.shutdown()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def test_the_scores_of_a_search_are_those_in_this_process(cluster):
