@@ -18,6 +18,7 @@ da = pytest.importorskip("dask.array")
 dask = pytest.importorskip("dask")
 dd = pytest.importorskip("dask.dataframe")
 pd = pytest.importorskip("pandas")
+dask_fit = pytest.importorskip("sklearn_cls._dask.fit")
 
 
 def padded(n=90):
@@ -197,6 +198,32 @@ def test_a_worker_that_does_not_answer_is_an_error_within_the_timeout(client, tm
         os.kill(int(path.read_text()), signal.SIGKILL)
         while client.nthreads().keys() == workers.keys():
             time.sleep(0.1)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_ctrl_c_is_not_lost_between_two_looks_at_the_workers(before, client, monkeypatch, tmp_path):
+    path, lost = tmp_path / "started", dask_fit._lost
+
+    def interrupt(*args):
+        if path.exists() or before:
+            monkeypatch.setattr(dask_fit, "_lost", lost)
+            signal.raise_signal(signal.SIGINT)
+        return lost(*args)
+
+    def write(net, **kwargs):
+        if len(net.history) == 3:
+            path.touch()
+        time.sleep(0.05)
+
+    monkeypatch.setattr(dask_fit, "_lost", interrupt)
+    clf = small(max_epochs=500, callbacks=[Hook(on_batch_end=write)])
+    if before:
+        with pytest.raises(KeyboardInterrupt):
+            clf.set_params(batch_size=2).fit(*collections(*padded()))
+    else:
+        with pytest.warns(UserWarning, match="interrupted in epoch"):
+            clf.fit(*collections(*padded()))
+        assert 2 <= clf.n_iter_ < 500
 
 
 @pytest.mark.parametrize("epoch", [0, 2])

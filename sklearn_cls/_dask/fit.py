@@ -5,6 +5,7 @@ order, so that the result does not depend on the workers in which they were comp
 """
 
 import os
+import threading
 import time
 import uuid
 import warnings
@@ -20,8 +21,9 @@ from sklearn_cls._dask.assignment import assign
 from sklearn_cls._dask.worker import fit_in_worker, request_stop, start_store
 from sklearn_cls._torch.processes import LostProcessError
 from sklearn_cls._training.data_parallel import TIMEOUT
+from sklearn_cls._training.interrupts import first_ctrl_c
 
-INTERVAL = 1.0  # seconds between two looks at the processes
+INTERVAL = 0.5  # seconds between two looks at the processes
 GRACE = 5.0  # seconds in which the other processes notice that one has failed
 RETURN_TIMEOUT = 60.0  # seconds in which Dask may replace a lost worker
 MAX_RESTARTS = 3  # in a row, each after less than `LONG_RUN` seconds
@@ -130,20 +132,16 @@ def _fit_once(client, workers, estimator, arguments):
 
 def _result(client, workers, tasks, key):
     """Return the result of the first task when all have finished, or raise an error of one."""
-    is_stopping = False
-    while True:
-        try:
+    stop = threading.Event()
+    with first_ctrl_c(stop.set):
+        while not (_has_failed(tasks) or _lost(client, workers)):
             with suppress(TimeoutError):
                 distributed.wait(tasks, timeout=INTERVAL)
-        except KeyboardInterrupt:
-            if is_stopping:
-                raise
-            is_stopping = True
-            client.run(request_stop, key, workers=workers)
-        if all(task.status == "finished" for task in tasks):
-            return tasks[0].result()
-        if _has_failed(tasks) or _lost(client, workers):
-            break
+            if all(task.status == "finished" for task in tasks):
+                return tasks[0].result()
+            # Processes that have not begun yet are asked again.
+            if stop.is_set() and any(client.run(request_stop, key, workers=workers).values()):
+                stop.clear()
     # The error of one process makes the others fail, and may arrive later than theirs.
     end = time.monotonic() + GRACE
     while any(task.status == "pending" for task in tasks) and time.monotonic() < end:

@@ -34,9 +34,11 @@ def start_store(key):
 
 
 def request_stop(key):
-    """Ask a fit to end its training, as Ctrl-C does."""
-    if key in RUNNING:
-        RUNNING[key].stop_requested = True
+    """Ask a fit to end its training, as Ctrl-C does; return whether it runs in this worker."""
+    if key not in RUNNING:
+        return False
+    RUNNING[key].stop_requested = True
+    return True
 
 
 def joined_store(key, address, rank, size):

@@ -52,26 +52,46 @@ def _has_interrupting_function(instructions):
 
 
 @contextmanager
-def stop_together(processes):
-    """Let Ctrl-C end a fit in several processes at the same update in all of them.
+def first_ctrl_c(request):
+    """Let the first Ctrl-C call a function; the second one raises KeyboardInterrupt.
 
-    A second Ctrl-C raises KeyboardInterrupt at once. A handler of the caller is kept.
+    A handler of the caller is kept, and only the main thread receives signals.
+
+    Parameters
+    ----------
+    request : callable
+        It takes no arguments and may be called between any two instructions.
     """
     if (
-        processes.size == 1
-        or threading.current_thread() is not threading.main_thread()
+        threading.current_thread() is not threading.main_thread()
         or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
     ):
         yield
         return
 
-    def request(signal_number, frame):
+    def handler(signal_number, frame):
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        processes.stop_requested = True
+        request()
 
-    signal.signal(signal.SIGINT, request)
+    signal.signal(signal.SIGINT, handler)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def stop_together(processes):
+    """Let Ctrl-C end a fit in several processes at the same update in all of them."""
+    if processes.size == 1:
+        yield
+        return
+
+    def request():
+        processes.stop_requested = True
+
+    try:
+        with first_ctrl_c(request):
+            yield
+    finally:
         processes.stop_requested = False
