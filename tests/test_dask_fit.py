@@ -213,7 +213,7 @@ def test_ctrl_c_is_not_lost_between_two_looks_at_the_workers(before, client, mon
     def write(net, **kwargs):
         if len(net.history) == 3:
             path.touch()
-        time.sleep(0.05)
+        time.sleep(0.02)
 
     monkeypatch.setattr(dask_fit, "_lost", interrupt)
     clf = small(max_epochs=500, callbacks=[Hook(on_batch_end=write)])

@@ -8,6 +8,8 @@ import pytest
 
 from tests.helpers import BENCHMARKS, DOCS, benchmark
 
+pytestmark = pytest.mark.slow
+
 study = benchmark("study_cls_value")
 tables = benchmark("study_tables")
 report = benchmark("study_report")
