@@ -201,7 +201,9 @@ def test_a_worker_that_does_not_answer_is_an_error_within_the_timeout(client, tm
 
 
 @pytest.mark.parametrize("before", [False, True])
-def test_ctrl_c_is_not_lost_between_two_looks_at_the_workers(before, client, monkeypatch, tmp_path):
+def test_ctrl_c_while_the_client_checks_the_workers_ends_the_fit(
+    before, client, monkeypatch, tmp_path
+):
     path, lost = tmp_path / "started", dask_fit._lost
 
     def interrupt(*args):

@@ -19,7 +19,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def cluster():
-    # Ray replaces these handlers and never restores them.
+    # Ray Train replaces signal handlers and does not restore them.
     handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
     with pytest.MonkeyPatch.context() as patch:
         # On a busy machine, the workers take longer to start than Ray allows by default.

@@ -8,7 +8,7 @@ import pytest
 
 from tests.helpers import BENCHMARKS, DOCS, benchmark
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow  # the statistics of many simulated studies
 
 study = benchmark("study_cls_value")
 tables = benchmark("study_tables")

@@ -23,7 +23,7 @@ from sklearn_cls._torch.processes import LostProcessError
 from sklearn_cls._training.data_parallel import TIMEOUT
 from sklearn_cls._training.interrupts import first_ctrl_c
 
-INTERVAL = 0.5  # seconds between two looks at the processes
+INTERVAL = 0.5  # seconds between two checks of the processes
 GRACE = 5.0  # seconds in which the other processes notice that one has failed
 RETURN_TIMEOUT = 60.0  # seconds in which Dask may replace a lost worker
 MAX_RESTARTS = 3  # in a row, each after less than `LONG_RUN` seconds
@@ -139,7 +139,7 @@ def _result(client, workers, tasks, key):
                 distributed.wait(tasks, timeout=INTERVAL)
             if all(task.status == "finished" for task in tasks):
                 return tasks[0].result()
-            # Processes that have not begun yet are asked again.
+            # Workers in which the fit has not begun yet are asked again.
             if stop.is_set() and any(client.run(request_stop, key, workers=workers).values()):
                 stop.clear()
     # The error of one process makes the others fail, and may arrive later than theirs.

@@ -82,7 +82,7 @@ def first_ctrl_c(request):
 
 @contextmanager
 def stop_together(processes):
-    """Let Ctrl-C end a fit in several processes at the same update in all of them."""
+    """Let the first Ctrl-C end a fit in several processes at the same update in all of them."""
     if processes.size == 1:
         yield
         return
